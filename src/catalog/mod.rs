@@ -1,0 +1,13 @@
+//! Verified manifests merged into one catalog, kept on disk, and what of it this machine can offer.
+
+mod entry;
+mod info_dicts;
+mod merged;
+mod offers;
+mod shelf;
+
+pub use entry::Entry;
+pub use info_dicts::{InfoDicts, InfoDictsError};
+pub use merged::{Catalog, PlainFile, Release};
+pub use offers::{Offers, OffersSummary};
+pub use shelf::{Shelf, ShelfError};

@@ -1,0 +1,120 @@
+//! What this machine can offer: rows of the catalog whose store path is installed with the row's NarHash.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::nix::{HashPart, NarHash};
+use crate::store::Store;
+use crate::torrent::InfoHash;
+
+use super::entry::Entry;
+use super::merged::Catalog;
+
+/// The one owner of the current catalog, of what is installed, and of what was withdrawn.
+pub struct Offers {
+    store: Option<Store>,
+    catalog: RwLock<Arc<Catalog>>,
+    /// Sorted by hash part: 52 bytes a path, where a hash map would take 100.
+    installed: RwLock<Arc<[(HashPart, NarHash)]>>,
+    withdrawn: RwLock<HashSet<InfoHash>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OffersSummary {
+    pub paths: u64,
+    pub bytes: u64,
+    pub withdrawn: u64,
+}
+
+impl Offers {
+    pub fn new(store: Option<Store>) -> Self {
+        Self {
+            store,
+            catalog: RwLock::default(),
+            installed: RwLock::new(Arc::new([])),
+            withdrawn: RwLock::default(),
+        }
+    }
+
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    pub fn set_installed(&self, mut installed: Vec<(HashPart, NarHash)>) {
+        installed.sort_unstable();
+        *self
+            .installed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = installed.into();
+    }
+
+    /// Whether the store has this path with this content.
+    pub fn is_installed(&self, hash_part: &HashPart, nar_hash: &NarHash) -> bool {
+        let installed = self
+            .installed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let found = installed.binary_search_by_key(hash_part, |(hash_part, _)| *hash_part);
+        found.is_ok_and(|at| installed[at].1 == *nar_hash)
+    }
+
+    /// The row of a payload that can be re-created from the store.
+    pub fn installed_payload(&self, info_hash: &InfoHash) -> Option<Entry> {
+        if self.is_withdrawn(info_hash) {
+            return None;
+        }
+        let entry = self.catalog().find_payload(info_hash)?;
+        (entry.our_encoder && self.is_installed(&entry.store_path.hash_part(), &entry.nar_hash))
+            .then_some(entry)
+    }
+
+    /// The content on disk is not what the row says: never offered again by this process.
+    pub fn withdraw(&self, info_hash: InfoHash) {
+        self.withdrawn
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(info_hash);
+    }
+
+    pub fn is_withdrawn(&self, info_hash: &InfoHash) -> bool {
+        self.withdrawn
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(info_hash)
+    }
+
+    /// Counted anew: a walk over the catalog, for `status`.
+    pub fn summary(&self) -> OffersSummary {
+        let catalog = self.catalog();
+        let mut seen = HashSet::new();
+        let mut summary = OffersSummary::default();
+        for (row, ours) in catalog.releases().iter().flat_map(|release| release.rows()) {
+            let offered = ours
+                && self.is_installed(&row.hash_part(), &row.nar_hash())
+                && !self.is_withdrawn(&row.info_hash())
+                && seen.insert(row.info_hash());
+            if offered {
+                summary.paths += 1;
+                summary.bytes += row.payload_length();
+            }
+        }
+        summary.withdrawn = self
+            .withdrawn
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len() as u64;
+        summary
+    }
+}

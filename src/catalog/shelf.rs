@@ -1,0 +1,261 @@
+//! The verified manifests of one channel on disk: what a restart binds with, and the sequence below which nothing goes.
+//!
+//! ```text
+//! STATE/channels/CHANNEL-KEY/sequence            the highest sequence ever accepted, decimal
+//! STATE/channels/CHANNEL-KEY/manifests/SEQUENCE  signed manifests, the newest `keep_releases`
+//! STATE/channels/CHANNEL-KEY/layers/SHA256       layers that these list
+//! ```
+//! Every file appears whole or not at all; a manifest is written after its layers.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use thiserror::Error;
+
+use crate::manifest::{
+    ChannelName, Layer, LayerEntry, SignedManifest, VerifiedManifest, VerifyError,
+};
+use crate::nix::PublicKey;
+use crate::torrent::InfoDict;
+
+use super::merged::{PlainFile, Release};
+
+#[derive(Debug, Error)]
+pub enum ShelfError {
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(
+        "{path} is not a sequence number: restore it or, to forget what was accepted, remove {directory}"
+    )]
+    Sequence { path: PathBuf, directory: PathBuf },
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+pub struct Shelf {
+    directory: PathBuf,
+    channel: ChannelName,
+    key: PublicKey,
+    keep: usize,
+}
+
+impl Shelf {
+    pub fn open(
+        state: &Path,
+        channel: ChannelName,
+        key: PublicKey,
+        keep: usize,
+    ) -> Result<Self, ShelfError> {
+        // A channel is its key and its name; a name is a plain file name by its type.
+        let name = format!("{channel}-{}", HEXLOWER.encode(&key.bytes()[..4]));
+        let shelf = Self {
+            directory: state.join("channels").join(name),
+            channel,
+            key,
+            keep: keep.max(1),
+        };
+        for directory in ["manifests", "layers"] {
+            let path = shelf.directory.join(directory);
+            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+        }
+        Ok(shelf)
+    }
+
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Nothing below this is accepted any more.
+    pub fn minimum_sequence(&self) -> Result<u64, ShelfError> {
+        let path = self.directory.join("sequence");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let sequence = text.trim().parse();
+                sequence.map_err(|_| ShelfError::Sequence {
+                    path,
+                    directory: self.directory.clone(),
+                })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// A layer that an earlier manifest brought, checked again.
+    pub fn layer(&self, entry: &LayerEntry) -> Option<Arc<Layer>> {
+        self.read_layer(entry).map(|(layer, _)| layer)
+    }
+
+    pub fn put_layer(&self, entry: &LayerEntry, bytes: &[u8]) -> Result<(), ShelfError> {
+        write_whole(&self.layer_path(entry), bytes)
+    }
+
+    /// Keeps a manifest whose layers are all here, and lets the oldest go.
+    pub fn put(&self, manifest: &VerifiedManifest) -> Result<(), ShelfError> {
+        let sequence = manifest.header().sequence;
+        write_whole(
+            &self.manifests().join(sequence.to_string()),
+            manifest.encoded(),
+        )?;
+        if sequence > self.minimum_sequence()? {
+            write_whole(
+                &self.directory.join("sequence"),
+                sequence.to_string().as_bytes(),
+            )?;
+        }
+        self.prune()
+    }
+
+    /// The kept releases, newest first. What does not verify any more (another key, damage) is left out with a warning.
+    pub fn load(&self) -> Result<Vec<Release>, ShelfError> {
+        let mut releases: Vec<Release> = Vec::new();
+        for sequence in self.sequences()?.into_iter().take(self.keep) {
+            match self.load_one(sequence, &releases) {
+                Ok(Some(release)) => releases.push(release),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(channel = %self.channel, sequence, %error, "a kept manifest is left out")
+                }
+            }
+        }
+        Ok(releases)
+    }
+
+    fn load_one(&self, sequence: u64, loaded: &[Release]) -> Result<Option<Release>, ShelfError> {
+        let path = self.manifests().join(sequence.to_string());
+        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        // It was accepted when it came: only newer ones must not fall behind the newest.
+        let manifest = SignedManifest::parse(&bytes)?.verify(
+            &self.channel,
+            std::slice::from_ref(&self.key),
+            0,
+        )?;
+        let mut files = Vec::new();
+        files.extend(manifest_info(&bytes).map(|info| PlainFile { path, info }));
+        let mut layers = Vec::with_capacity(manifest.header().layers.len());
+        for entry in &manifest.header().layers {
+            let path = self.layer_path(entry);
+            let shared = loaded
+                .iter()
+                .find_map(|release| release.shared_layer(entry, &path));
+            let Some((layer, file)) = shared.or_else(|| self.read_layer(entry)) else {
+                tracing::warn!(channel = %self.channel, sequence, layer = entry.number, "a kept manifest misses a layer");
+                return Ok(None);
+            };
+            layers.push(layer);
+            files.extend(file);
+        }
+        Ok(Some(Release::new(manifest, layers, files)))
+    }
+
+    fn read_layer(&self, entry: &LayerEntry) -> Option<(Arc<Layer>, Option<PlainFile>)> {
+        let path = self.layer_path(entry);
+        let bytes = Bytes::from(fs::read(&path).ok()?);
+        let layer = Layer::parse(bytes.clone(), entry).ok()?;
+        let file = entry
+            .info_dict(&bytes)
+            .ok()
+            .map(|info| PlainFile { path, info });
+        Some((Arc::new(layer), file))
+    }
+
+    fn prune(&self) -> Result<(), ShelfError> {
+        let sequences = self.sequences()?;
+        let mut needed = HashSet::new();
+        for sequence in sequences.iter().take(self.keep) {
+            let path = self.manifests().join(sequence.to_string());
+            let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+            let manifest = SignedManifest::parse(&bytes)?.verify(
+                &self.channel,
+                std::slice::from_ref(&self.key),
+                0,
+            )?;
+            needed.extend(
+                manifest
+                    .header()
+                    .layers
+                    .iter()
+                    .map(|entry| HEXLOWER.encode(&entry.sha256)),
+            );
+        }
+        for sequence in sequences.iter().skip(self.keep) {
+            remove(&self.manifests().join(sequence.to_string()))?;
+        }
+        let layers = self.directory.join("layers");
+        for file in fs::read_dir(&layers)
+            .map_err(io_error("list", &layers))?
+            .flatten()
+        {
+            if !needed.contains(file.file_name().to_string_lossy().as_ref()) {
+                remove(&file.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Newest first.
+    fn sequences(&self) -> Result<Vec<u64>, ShelfError> {
+        let path = self.manifests();
+        let files = fs::read_dir(&path)
+            .map_err(io_error("list", &path))?
+            .flatten();
+        let mut sequences: Vec<u64> = files
+            .filter_map(|file| file.file_name().to_str()?.parse().ok())
+            .collect();
+        sequences.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(sequences)
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.directory.join("manifests")
+    }
+
+    fn layer_path(&self, entry: &LayerEntry) -> PathBuf {
+        self.directory
+            .join("layers")
+            .join(HEXLOWER.encode(&entry.sha256))
+    }
+}
+
+fn manifest_info(bytes: &[u8]) -> Option<InfoDict> {
+    SignedManifest::parse(bytes).ok()?.info_dict().ok()
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ShelfError> {
+    let write = || {
+        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempfile_in(directory)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(io_error("write", path))
+}
+
+fn remove(path: &Path) -> Result<(), ShelfError> {
+    fs::remove_file(path).map_err(io_error("remove", path))
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> ShelfError + 'a {
+    move |source| ShelfError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,224 @@
+//! The arguments of every command, with an example each.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Span;
+use crate::manifest::{ChannelName, TrackerUrl};
+use crate::store::StoreUri;
+
+/// A BitTorrent-based Nix substituter: seeds what is installed, straight from the store.
+#[derive(Parser)]
+#[command(name = "narswarm", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// Write log lines as JSON.
+    #[arg(long, global = true)]
+    pub log_json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a signing key, in Nix's own form.
+    #[command(
+        after_help = "Example: narswarm keygen nixos-unstable-1 --secret channel.sec --public channel.pub"
+    )]
+    Keygen(KeygenArgs),
+    /// Make a signed manifest of a release, with torrents of its NARs.
+    #[command(
+        after_help = "Example: narswarm publish --channel nixos-unstable --release 26.11pre1 \
+        --secret-key channel.sec --out /srv/channel --closure /nix/var/nix/profiles/system"
+    )]
+    Publish(Box<PublishArgs>),
+    /// Serve Nix on loopback, download from the swarm, and seed what is installed.
+    #[command(after_help = "Example: narswarm agent --config /etc/narswarm/agent.toml")]
+    Agent(NodeArgs),
+    /// Give disk and uplink: seed payload files or a store, without Nix.
+    #[command(after_help = "Example: narswarm seedbox --config /etc/narswarm/seedbox.toml")]
+    Seedbox(NodeArgs),
+    /// Fetch store paths as NARs, or unpacked, without Nix.
+    #[command(
+        after_help = "Example: narswarm fetch /nix/store/05xf...-hello --to ./out --unpack --config agent.toml"
+    )]
+    Fetch(FetchArgs),
+    /// Write the canonical payload (.nar.zst) of an installed path.
+    #[command(after_help = "Example: narswarm payload /nix/store/05xf...-hello -o hello.nar.zst")]
+    Payload(PayloadArgs),
+    /// Write the .torrent of an installed path and print its magnet link.
+    #[command(after_help = "Example: narswarm torrent /nix/store/05xf...-hello -o hello.torrent")]
+    Torrent(TorrentArgs),
+    /// Show what the running agent or seedbox does.
+    #[command(after_help = "Example: narswarm status --watch")]
+    Status(StatusArgs),
+    /// Check a configuration file and say what it means.
+    #[command(after_help = "Example: narswarm check-config /etc/narswarm/agent.toml")]
+    CheckConfig(CheckConfigArgs),
+    /// Print the nix.conf lines and a systemd unit for a machine with Nix but without NixOS.
+    #[command(after_help = "Example: narswarm setup --config /etc/narswarm/agent.toml")]
+    Setup(SetupArgs),
+    /// Show the whole thing on this machine: publish, seed, substitute, without any name look-up.
+    #[command(after_help = "Example: cargo run --release -- demo")]
+    Demo(DemoArgs),
+}
+
+#[derive(Args)]
+pub struct KeygenArgs {
+    /// The key's name, for example nixos-unstable-1.
+    pub name: String,
+    /// Where to write the secret key (mode 0600; never overwritten).
+    #[arg(long, value_name = "FILE")]
+    pub secret: PathBuf,
+    /// Where to write the public key.
+    #[arg(long, value_name = "FILE")]
+    pub public: PathBuf,
+}
+
+#[derive(Args)]
+pub struct PublishArgs {
+    #[arg(long)]
+    pub channel: ChannelName,
+    /// The release's name, for example 26.11pre812345.
+    #[arg(long)]
+    pub release: String,
+    /// Signs header and pointer (made by `narswarm keygen`).
+    #[arg(long, value_name = "FILE")]
+    pub secret_key: PathBuf,
+    /// The directory to write to; an earlier release in it becomes the predecessor.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Publish the closure of these store paths.
+    #[arg(long, value_name = "PATH", num_args = 1.., required_unless_present = "store_paths", conflicts_with = "store_paths")]
+    pub closure: Vec<PathBuf>,
+    /// Publish the closure of the store paths listed in a file, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub store_paths: Option<PathBuf>,
+    /// Where the paths are: local, local?root=DIR, file:///dir or http(s)://host.
+    #[arg(long, value_name = "STORE", default_value = "local")]
+    pub from: StoreUri,
+    /// A release file to publish along, for example nixexprs.tar.xz.
+    #[arg(long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Signs paths that have no signature; without it they are refused.
+    #[arg(long, value_name = "FILE")]
+    pub narinfo_key: Option<PathBuf>,
+    /// The predecessor, when it is not in --out.
+    #[arg(long, value_name = "DIR")]
+    pub previous: Option<PathBuf>,
+    /// The system of these paths; this machine's by default.
+    #[arg(long)]
+    pub system: Option<String>,
+    /// Also write every payload there, for a seedbox that has no store.
+    #[arg(long, value_name = "DIR")]
+    pub payloads: Option<PathBuf>,
+    /// Address of a seedbox, put into the manifest and the links (a literal address: nothing may need DNS).
+    #[arg(long = "seedbox", value_name = "IP:PORT")]
+    pub seedboxes: Vec<SocketAddr>,
+    /// A tracker with a literal address, put into the manifest.
+    #[arg(long = "tracker", value_name = "URL")]
+    pub trackers: Vec<TrackerUrl>,
+    /// After this the release is shown as stale.
+    #[arg(long, value_name = "DURATION", default_value = "30d")]
+    pub lifetime: Span,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct NodeArgs {
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+#[derive(Args)]
+pub struct FetchArgs {
+    /// Store paths, with or without the store directory.
+    #[arg(value_name = "STORE-PATH", required = true)]
+    pub store_paths: Vec<String>,
+    /// The directory to write to.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Unpack the NARs instead of keeping them as files.
+    #[arg(long)]
+    pub unpack: bool,
+    /// The agent's configuration; a running agent is asked, else one runs for as long as this takes.
+    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    pub config: PathBuf,
+}
+
+#[derive(Args)]
+pub struct PayloadArgs {
+    /// An installed store path; with a chroot store, its path on disk.
+    #[arg(value_name = "STORE-PATH")]
+    pub store_path: PathBuf,
+    /// The file to write; <NarHash>.nar.zst by default, `-` is stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The store that the path is in: local, local?root=DIR or DIR.
+    #[arg(long, value_name = "STORE", default_value = "local")]
+    pub store: StoreUri,
+}
+
+#[derive(Args)]
+pub struct TorrentArgs {
+    /// An installed store path; with a chroot store, its path on disk.
+    #[arg(value_name = "STORE-PATH")]
+    pub store_path: PathBuf,
+    /// The file to write; <NarHash>.nar.zst.torrent by default, `-` is stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The store that the path is in: local, local?root=DIR or DIR.
+    #[arg(long, value_name = "STORE", default_value = "local")]
+    pub store: StoreUri,
+    /// A peer to name in the magnet link.
+    #[arg(long = "peer", value_name = "IP:PORT")]
+    pub peers: Vec<SocketAddr>,
+    /// A tracker to name in both.
+    #[arg(long = "tracker", value_name = "URL")]
+    pub trackers: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct StatusArgs {
+    /// Print the whole status as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Show it again every second.
+    #[arg(long)]
+    pub watch: bool,
+    /// The configuration whose state directory is looked into.
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    pub config: Option<PathBuf>,
+    /// The state directory ($STATE_DIRECTORY or /var/lib/narswarm by default).
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct CheckConfigArgs {
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Args)]
+pub struct SetupArgs {
+    /// The configuration that the unit will use.
+    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    pub config: PathBuf,
+}
+
+#[derive(Args)]
+pub struct DemoArgs {
+    /// How much content to publish, about.
+    #[arg(long, value_name = "SIZE", default_value = "100MB")]
+    pub size: crate::config::Size,
+    /// Do not use an installed Nix, but the built-in client.
+    #[arg(long)]
+    pub without_nix: bool,
+    /// Keep the directory of the demo and print its path.
+    #[arg(long)]
+    pub keep: bool,
+}

@@ -1,0 +1,49 @@
+//! `narswarm torrent`: the .torrent and the magnet link of an installed path, for any BitTorrent client.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::payload;
+use crate::torrent::{Magnet, Metainfo};
+
+use super::args::TorrentArgs;
+use super::exit::Failure;
+use super::local_path::LocalPath;
+use super::payload::describe;
+
+pub async fn run(args: TorrentArgs) -> Result<(), Failure> {
+    let work = tokio::task::spawn_blocking(move || write(&args));
+    work.await.map_err(Failure::failed)?
+}
+
+fn write(args: &TorrentArgs) -> Result<(), Failure> {
+    payload::self_test().map_err(Failure::failed)?;
+    let path = LocalPath::find(&args.store_path, &args.store)?;
+    let info = describe(&path, |_| Ok(()))?.info;
+    let magnet = Magnet {
+        info_hash: info.info_hash(),
+        name: Some(info.name.clone()),
+        length: Some(info.length),
+        trackers: args.trackers.clone(),
+        peers: args.peers.clone(),
+    };
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{}.torrent", info.name)));
+    let encoded = Metainfo {
+        info,
+        trackers: args.trackers.clone(),
+    }
+    .encode();
+    if output == Path::new("-") {
+        return std::io::stdout()
+            .write_all(&encoded)
+            .map_err(Failure::failed);
+    }
+    let written = std::fs::write(&output, encoded);
+    written
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", output.display())))?;
+    println!("{magnet}");
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! agent.toml or seedbox.toml as the options that a node starts with.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::follow::{ChannelOptions, ManifestSource};
+use crate::nix::{PublicKey, TrustedKeys};
+use crate::serve::NodeOptions;
+use crate::store::StoreUri;
+use crate::swarm::{Share, SwarmOptions};
+use crate::upstream::UpstreamOptions;
+
+use super::sections::{
+    AgentFile, ChannelSection, Hold, HoldSource, SeedboxFile, SwarmSection, UpstreamSection,
+};
+
+pub use crate::serve::Role;
+
+/// Where a role keeps what it knows, when neither the file nor systemd says.
+const DEFAULT_STATE: &str = "/var/lib/narswarm";
+/// A configuration is a page; anything larger is not one.
+const MAX_FILE: u64 = 1 << 20;
+/// The cache that most of the world uses, and its key.
+const NIXOS_CACHE: &str = "https://cache.nixos.org/";
+const NIXOS_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is larger than a configuration can be")]
+    TooLarge { path: PathBuf },
+    #[error("{path}: {source}")]
+    Toml {
+        path: PathBuf,
+        source: toml::de::Error,
+    },
+    #[error("{path}: {key}: {reason}")]
+    Value {
+        path: PathBuf,
+        key: String,
+        reason: String,
+    },
+}
+
+/// A checked configuration.
+pub struct Config {
+    pub options: NodeOptions,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    pub fn read(path: &Path, role: Role) -> Result<Self, ConfigError> {
+        let text = read(path)?;
+        let toml = |source| ConfigError::Toml {
+            path: path.to_owned(),
+            source,
+        };
+        let checker = Checker { path };
+        match role {
+            Role::Agent => checker.agent(toml::from_str(&text).map_err(toml)?),
+            Role::Seedbox => checker.seedbox(toml::from_str(&text).map_err(toml)?),
+        }
+    }
+
+    /// Reads a file of either role: only seedbox.toml has `[http]` or lacks a shim while it holds.
+    pub fn read_either(path: &Path) -> Result<(Role, Self), ConfigError> {
+        let agent = Self::read(path, Role::Agent);
+        match agent {
+            Ok(config) => Ok((Role::Agent, config)),
+            Err(error) => match Self::read(path, Role::Seedbox) {
+                Ok(config) => Ok((Role::Seedbox, config)),
+                Err(_) => Err(error),
+            },
+        }
+    }
+}
+
+/// The state directory of a configuration file, or the default one.
+pub fn state_directory(configured: Option<PathBuf>) -> PathBuf {
+    let systemd = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    configured
+        .or(systemd)
+        .unwrap_or_else(|| DEFAULT_STATE.into())
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    if fs::metadata(path).map_err(failed)?.len() > MAX_FILE {
+        return Err(ConfigError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    fs::read_to_string(path).map_err(failed)
+}
+
+/// Turns sections into options; every error says where.
+struct Checker<'a> {
+    path: &'a Path,
+}
+
+impl Checker<'_> {
+    fn agent(&self, file: AgentFile) -> Result<Config, ConfigError> {
+        let mut warnings = Vec::new();
+        let state = state_directory(file.state);
+        let store = self.store(&file.store.uri, "store.uri")?;
+        let upstreams = self.upstreams(&file.upstream)?;
+        let mut keys = Vec::new();
+        for key in &file.trusted_keys {
+            keys.push(self.parse::<PublicKey>("trusted_keys", key)?);
+        }
+        keys.extend(
+            upstreams
+                .iter()
+                .flat_map(|upstream| upstream.keys.iter().cloned()),
+        );
+        if keys.is_empty() {
+            warnings.push(
+                "no trusted_keys and no upstream keys: no row of any manifest can be served"
+                    .to_owned(),
+            );
+        }
+        if !file.shim.listen.ip().is_loopback() {
+            warnings.push(format!(
+                "shim.listen = {}: others can use this substituter",
+                file.shim.listen
+            ));
+        }
+        if file.shim.expressions {
+            warnings
+                .push("shim.expressions: release files are not served by this version".to_owned());
+        }
+        let (hold, hold_store) = self.hold(file.hold.as_ref())?;
+        if hold_store.is_some() {
+            return Err(self.error(
+                "hold.source",
+                "an agent has its store in [store] uri; \"store\" is for a seedbox",
+            ));
+        }
+        self.warn_of_swarm(&file.swarm, &mut warnings);
+        let options = NodeOptions {
+            role: Role::Agent,
+            swarm: self.swarm(&file.swarm, &state, file.cache.size.0, hold)?,
+            state,
+            shim: file.shim.listen,
+            store,
+            channels: self.channels(&file.channel)?,
+            upstreams,
+            keys: keys.into_iter().collect(),
+        };
+        Ok(Config { options, warnings })
+    }
+
+    fn seedbox(&self, file: SeedboxFile) -> Result<Config, ConfigError> {
+        let mut warnings = Vec::new();
+        let state = state_directory(file.state);
+        let (hold, store) = self.hold(Some(&file.hold))?;
+        if file.hold.amount.is_some() {
+            warnings.push("hold.amount: what lies in hold.location is served, nothing is fetched by this version".to_owned());
+        }
+        self.warn_of_swarm(&file.swarm, &mut warnings);
+        let options = NodeOptions {
+            role: Role::Seedbox,
+            swarm: self.swarm(
+                &file.swarm,
+                &state,
+                super::sections::Cache::default().size.0,
+                hold,
+            )?,
+            state,
+            shim: file.http.listen,
+            store,
+            channels: self.channels(&file.channel)?,
+            upstreams: self.upstreams(&file.upstream)?,
+            keys: TrustedKeys::default(),
+        };
+        Ok(Config { options, warnings })
+    }
+
+    fn warn_of_swarm(&self, swarm: &SwarmSection, warnings: &mut Vec<String>) {
+        if swarm.upnp {
+            warnings.push(
+                "swarm.upnp: ports are not mapped by this version; open the peer port yourself"
+                    .to_owned(),
+            );
+        }
+        if !swarm.bootstrap.is_empty() {
+            warnings.push("swarm.bootstrap: the DHT is not used by this version; set swarm.peers or swarm.trackers".to_owned());
+        }
+    }
+
+    /// The directory of payload files, or the store, that `[hold]` names.
+    fn hold(
+        &self,
+        hold: Option<&Hold>,
+    ) -> Result<(Option<PathBuf>, Option<StoreUri>), ConfigError> {
+        let Some(hold) = hold else {
+            return Ok((None, None));
+        };
+        match hold.source {
+            HoldSource::Payloads => Ok((Some(hold.location.clone().into()), None)),
+            HoldSource::Store => Ok((None, self.store(&hold.location, "hold.location")?)),
+        }
+    }
+
+    fn store(&self, uri: &str, key: &str) -> Result<Option<StoreUri>, ConfigError> {
+        match self.parse::<StoreUri>(key, uri)? {
+            store @ StoreUri::Local { .. } => Ok(Some(store)),
+            _ => Err(self.error(
+                key,
+                "must be a store on this machine: local, local?root=DIR or DIR",
+            )),
+        }
+    }
+
+    fn swarm(
+        &self,
+        section: &SwarmSection,
+        state: &Path,
+        cache_size: u64,
+        hold: Option<PathBuf>,
+    ) -> Result<SwarmOptions, ConfigError> {
+        let share = match section.share.as_str() {
+            "off" => Share::Off,
+            "lan" => Share::Lan,
+            "public" => Share::Public,
+            other => {
+                return Err(self.error(
+                    "swarm.share",
+                    &format!("'{other}' is none of off, lan, public"),
+                ));
+            }
+        };
+        Ok(SwarmOptions {
+            listen: section.listen,
+            share,
+            networks: self.parse_all("swarm.networks", &section.networks)?,
+            upload_limit: Some(section.upload_limit.0),
+            peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,
+            trackers: self.parse_all("swarm.trackers", &section.trackers)?,
+            cache: state.join("cache"),
+            cache_size,
+            hold,
+        })
+    }
+
+    fn channels(&self, sections: &[ChannelSection]) -> Result<Vec<ChannelOptions>, ConfigError> {
+        let mut names = HashSet::new();
+        let mut channels = Vec::with_capacity(sections.len());
+        for section in sections {
+            if !names.insert((&section.name, &section.key)) {
+                return Err(self.error(
+                    "channel.name",
+                    &format!("'{}' is followed twice with one key", section.name),
+                ));
+            }
+            channels.push(ChannelOptions {
+                name: self.parse("channel.name", &section.name)?,
+                key: self.parse("channel.key", &section.key)?,
+                source: self.parse::<ManifestSource>("channel.manifest", &section.manifest)?,
+                keep_releases: section.keep_releases,
+            });
+        }
+        Ok(channels)
+    }
+
+    fn upstreams(&self, sections: &[UpstreamSection]) -> Result<Vec<UpstreamOptions>, ConfigError> {
+        let mut upstreams = Vec::with_capacity(sections.len());
+        for section in sections {
+            let url: url::Url = self.parse("upstream.url", &section.url)?;
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(self.error(
+                    "upstream.url",
+                    &format!("'{url}' is neither http nor https: leave it in nix.conf"),
+                ));
+            }
+            let known = || {
+                if url.as_str() == NIXOS_CACHE {
+                    vec![NIXOS_KEY.to_owned()]
+                } else {
+                    vec![]
+                }
+            };
+            let keys = section.keys.clone().unwrap_or_else(known);
+            upstreams.push(UpstreamOptions {
+                keys: self.parse_all("upstream.keys", &keys)?,
+                resolve: self.parse_all("upstream.resolve", &section.resolve)?,
+                timeout: section.timeout.0,
+                url,
+            });
+        }
+        Ok(upstreams)
+    }
+
+    fn parse_all<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        key: &str,
+        texts: &[String],
+    ) -> Result<Vec<T>, ConfigError> {
+        texts.iter().map(|text| self.parse(key, text)).collect()
+    }
+
+    fn parse<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        key: &str,
+        text: &str,
+    ) -> Result<T, ConfigError> {
+        text.parse()
+            .map_err(|error: T::Err| self.error(key, &format!("'{text}': {error}")))
+    }
+
+    fn error(&self, key: &str, reason: &str) -> ConfigError {
+        ConfigError::Value {
+            path: self.path.to_owned(),
+            key: key.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The configuration files: TOML in, checked options out. Unknown keys are refused, every error names its key.
+
+mod agent;
+mod sections;
+mod units;
+
+pub use agent::{Config, ConfigError, Role, state_directory};
+pub use units::{Rate, Size, Span};

@@ -1,0 +1,184 @@
+//! The sections of agent.toml and seedbox.toml, as written; defaults stand here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::units::{Rate, Size, Span};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentFile {
+    pub state: Option<PathBuf>,
+    #[serde(default)]
+    pub trusted_keys: Vec<String>,
+    #[serde(default)]
+    pub shim: Shim,
+    #[serde(default)]
+    pub swarm: SwarmSection,
+    #[serde(default)]
+    pub store: StoreSection,
+    #[serde(default)]
+    pub cache: Cache,
+    pub hold: Option<Hold>,
+    #[serde(default)]
+    pub channel: Vec<ChannelSection>,
+    #[serde(default)]
+    pub upstream: Vec<UpstreamSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedboxFile {
+    pub state: Option<PathBuf>,
+    #[serde(default)]
+    pub swarm: SwarmSection,
+    pub hold: Hold,
+    #[serde(default)]
+    pub http: Http,
+    #[serde(default)]
+    pub channel: Vec<ChannelSection>,
+    #[serde(default)]
+    pub upstream: Vec<UpstreamSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shim {
+    pub listen: SocketAddr,
+    pub expressions: bool,
+}
+
+impl Default for Shim {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 8642).into(),
+            expressions: false,
+        }
+    }
+}
+
+/// Where a seedbox answers `status`; any free port by default, `STATE/run.json` tells which.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 0).into(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwarmSection {
+    pub listen: SocketAddr,
+    pub share: String,
+    pub networks: Vec<String>,
+    pub upload_limit: Rate,
+    pub peers: Vec<String>,
+    pub trackers: Vec<String>,
+    pub dht: bool,
+    pub bootstrap: Vec<String>,
+    pub lsd: bool,
+    pub upnp: bool,
+}
+
+impl Default for SwarmSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0u16; 8], 6881)),
+            share: "lan".to_owned(),
+            networks: vec![],
+            upload_limit: Rate(2_000_000),
+            peers: vec![],
+            trackers: vec![],
+            dht: true,
+            bootstrap: vec![],
+            lsd: true,
+            upnp: false,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSection {
+    pub uri: String,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self {
+            uri: "local".to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    pub size: Size,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            size: Size(5_000_000_000),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    pub location: String,
+    pub amount: Option<String>,
+    #[serde(default)]
+    pub source: HoldSource,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldSource {
+    /// Payload files, as `publish --payloads` and `narswarm payload` write them.
+    #[default]
+    Payloads,
+    /// A Nix store whose paths are re-created.
+    Store,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelSection {
+    pub name: String,
+    pub key: String,
+    pub manifest: String,
+    #[serde(default = "keep_releases")]
+    pub keep_releases: usize,
+}
+
+fn keep_releases() -> usize {
+    3
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamSection {
+    pub url: String,
+    /// The key of cache.nixos.org is known; other caches name theirs.
+    pub keys: Option<Vec<String>>,
+    #[serde(default)]
+    pub resolve: Vec<String>,
+    #[serde(default = "timeout")]
+    pub timeout: Span,
+}
+
+fn timeout() -> Span {
+    Span(std::time::Duration::from_secs(5))
+}

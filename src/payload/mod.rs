@@ -1,0 +1,11 @@
+//! The payload: the canonical compressed form of one NAR, made, read back and re-created piece by piece.
+
+mod describe;
+mod encoder;
+mod frames;
+mod recreate;
+
+pub use describe::{DescribeError, Described, describe, describe_payload};
+pub use encoder::{ENCODER_ID, Encoder, EncoderError, decode_frame, self_test};
+pub use frames::{FRAME_SIZE, FrameTable, FrameTableError};
+pub use recreate::{NarSource, RecreateError, recreate_frame};

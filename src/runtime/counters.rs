@@ -1,0 +1,103 @@
+//! What came from where and what was given, since the start; written everywhere, read by `status`.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// `status` shows the newest problems only; the log has them all.
+const KEPT_ERRORS: usize = 20;
+
+/// Where the bytes of a NAR came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Store,
+    Swarm,
+    Upstream,
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Swarm => "swarm",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Counters {
+    store: AtomicU64,
+    swarm: AtomicU64,
+    upstream: AtomicU64,
+    uploaded: AtomicU64,
+    wasted: AtomicU64,
+    refused_404: AtomicU64,
+    errors: Mutex<VecDeque<String>>,
+}
+
+/// A reading of the counters. NAR bytes for the three sources, payload bytes for `uploaded` and `wasted`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub store: u64,
+    pub swarm: u64,
+    pub upstream: u64,
+    pub uploaded: u64,
+    pub wasted: u64,
+    pub refused_404: u64,
+    pub errors: Vec<String>,
+}
+
+impl Counters {
+    pub fn served(&self, source: Source, bytes: u64) {
+        let counter = match source {
+            Source::Store => &self.store,
+            Source::Swarm => &self.swarm,
+            Source::Upstream => &self.upstream,
+        };
+        counter.fetch_add(bytes, Relaxed);
+    }
+
+    pub fn uploaded(&self, bytes: u64) {
+        self.uploaded.fetch_add(bytes, Relaxed);
+    }
+
+    pub fn wasted(&self, bytes: u64) {
+        self.wasted.fetch_add(bytes, Relaxed);
+    }
+
+    /// A narinfo was answered 404 only because an upstream could not be asked: Nix now builds from source.
+    pub fn refused(&self) {
+        self.refused_404.fetch_add(1, Relaxed);
+    }
+
+    /// Something that a person should see; also logged.
+    pub fn error(&self, message: String) {
+        tracing::warn!("{message}");
+        let mut errors = self.errors.lock().unwrap_or_else(|e| e.into_inner());
+        if errors.back() != Some(&message) {
+            errors.push_back(message);
+        }
+        if errors.len() > KEPT_ERRORS {
+            errors.pop_front();
+        }
+    }
+
+    pub fn totals(&self) -> Totals {
+        Totals {
+            store: self.store.load(Relaxed),
+            swarm: self.swarm.load(Relaxed),
+            upstream: self.upstream.load(Relaxed),
+            uploaded: self.uploaded.load(Relaxed),
+            wasted: self.wasted.load(Relaxed),
+            refused_404: self.refused_404.load(Relaxed),
+            errors: self
+                .errors
+                .lock()
+                .unwrap_or_else(|e| e.into_inner())
+                .iter()
+                .cloned()
+                .collect(),
+        }
+    }
+}

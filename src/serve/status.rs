@@ -1,0 +1,227 @@
+//! `/status.json`: everything that `narswarm status` shows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use crate::catalog::Offers;
+use crate::follow::{ChannelState, Channels};
+use crate::runtime::Counters;
+use crate::substitute::Substituter;
+use crate::swarm::{Share, Swarm};
+
+use super::router::Shim;
+
+/// Rises when a field changes its meaning; new fields do not count.
+const SCHEMA: u32 = 1;
+
+pub async fn get(State(shim): State<Shim>) -> Json<Status> {
+    let report = shim.status.clone();
+    // The offer is counted over the whole catalog.
+    let status = tokio::task::spawn_blocking(move || report.read()).await;
+    Json(status.unwrap_or_default())
+}
+
+#[derive(Serialize, Default)]
+pub struct Status {
+    schema: u32,
+    role: &'static str,
+    version: &'static str,
+    uptime_s: u64,
+    encoder: EncoderStatus,
+    ready: bool,
+    addresses: Addresses,
+    share: &'static str,
+    channels: Vec<ChannelView>,
+    offer: OfferView,
+    swarm: SwarmView,
+    bytes: Bytes,
+    downloads: Vec<DownloadView>,
+    upstreams: Vec<UpstreamView>,
+    refused_404: u64,
+    hold: Hold,
+    errors: Vec<String>,
+}
+
+#[derive(Serialize, Default)]
+struct EncoderStatus {
+    id: &'static str,
+    /// Why nothing can be re-created, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    off: Option<String>,
+}
+
+#[derive(Serialize, Default)]
+struct Addresses {
+    shim: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+}
+
+#[derive(Serialize)]
+struct ChannelView {
+    name: String,
+    key: String,
+    release: Option<String>,
+    sequence: u64,
+    created: u64,
+    expires: u64,
+    state: &'static str,
+    paths: u64,
+    peers: usize,
+    last_error: Option<String>,
+}
+
+#[derive(Serialize, Default)]
+struct OfferView {
+    paths: u64,
+    bytes: u64,
+    withdrawn: u64,
+}
+
+#[derive(Serialize, Default)]
+struct SwarmView {
+    peers: usize,
+    reachable: usize,
+    uploading_to: usize,
+    dht_nodes: usize,
+}
+
+#[derive(Serialize, Default)]
+struct Bytes {
+    store: u64,
+    swarm: u64,
+    upstream: u64,
+    uploaded: u64,
+    wasted: u64,
+}
+
+#[derive(Serialize)]
+struct DownloadView {
+    store_path: String,
+    done: u64,
+    size: u64,
+    source: &'static str,
+}
+
+#[derive(Serialize)]
+struct UpstreamView {
+    url: String,
+    state: &'static str,
+    last_error: Option<String>,
+}
+
+#[derive(Serialize, Default)]
+struct Hold {
+    amount: u64,
+    used: u64,
+}
+
+/// What the status is read from.
+pub struct StatusReport {
+    pub role: &'static str,
+    pub started: Instant,
+    pub encoder_off: Option<String>,
+    pub shim: SocketAddr,
+    pub share: Share,
+    pub channels: Arc<Channels>,
+    pub offers: Arc<Offers>,
+    pub swarm: Arc<Swarm>,
+    pub counters: Arc<Counters>,
+    pub substituter: Option<Arc<Substituter>>,
+}
+
+impl StatusReport {
+    fn read(&self) -> Status {
+        let (known, reachable, uploading_to) = self.swarm.peer_counts();
+        let totals = self.counters.totals();
+        let offer = self.offers.summary();
+        let channels = self
+            .channels
+            .statuses()
+            .into_iter()
+            .map(|channel| ChannelView {
+                name: channel.name,
+                key: channel.key,
+                release: channel.release,
+                sequence: channel.sequence,
+                created: channel.created,
+                expires: channel.expires,
+                state: channel.state.as_str(),
+                paths: channel.paths,
+                peers: if channel.state == ChannelState::None {
+                    0
+                } else {
+                    known
+                },
+                last_error: channel.last_error,
+            });
+        let active = self
+            .substituter
+            .as_ref()
+            .map(|substituter| substituter.active())
+            .unwrap_or_default();
+        let downloads = active.iter().map(|nar| DownloadView {
+            store_path: nar.store_path.base_name(),
+            done: nar.done(),
+            size: nar.size,
+            source: nar.source().as_str(),
+        });
+        let upstreams = self
+            .substituter
+            .as_ref()
+            .map(|substituter| substituter.upstreams())
+            .unwrap_or_default();
+        let upstreams = upstreams.iter().map(|upstream| UpstreamView {
+            url: upstream.url().to_string(),
+            state: upstream.state().as_str(),
+            last_error: upstream.last_error(),
+        });
+        Status {
+            schema: SCHEMA,
+            role: self.role,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: self.started.elapsed().as_secs(),
+            encoder: EncoderStatus {
+                id: crate::payload::ENCODER_ID,
+                off: self.encoder_off.clone(),
+            },
+            ready: true,
+            addresses: Addresses {
+                shim: Some(self.shim),
+                peer: Some(self.swarm.address()),
+            },
+            share: self.share.as_str(),
+            channels: channels.collect(),
+            offer: OfferView {
+                paths: offer.paths,
+                bytes: offer.bytes,
+                withdrawn: offer.withdrawn,
+            },
+            swarm: SwarmView {
+                peers: known,
+                reachable,
+                uploading_to,
+                dht_nodes: 0,
+            },
+            bytes: Bytes {
+                store: totals.store,
+                swarm: totals.swarm,
+                upstream: totals.upstream,
+                uploaded: totals.uploaded,
+                wasted: totals.wasted,
+            },
+            downloads: downloads.collect(),
+            upstreams: upstreams.collect(),
+            refused_404: totals.refused_404,
+            hold: Hold {
+                amount: 0,
+                used: self.swarm.held_bytes(),
+            },
+            errors: totals.errors,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Substitution policy: which source answers Nix, in which order, and what happens when one fails.
+
+mod active;
+mod nar_body;
+mod narinfos;
+mod payload_source;
+mod quarantine;
+mod source;
+mod store_source;
+mod substituter;
+mod upstream_source;
+
+pub use active::ActiveNar;
+pub use nar_body::NarBody;
+pub use substituter::{Substituter, SubstituterParts};

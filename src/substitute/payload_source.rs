@@ -1,0 +1,117 @@
+//! The NAR inside a payload: a kept file, or a running download whose frames are decoded as their pieces arrive.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use tokio::time::timeout;
+
+use crate::catalog::Entry;
+use crate::payload::{FrameTable, decode_frame};
+use crate::swarm::{Download, Downloads, Expected, PartFile, Wanted};
+
+use super::source::{Patience, SourceError, SourceStream};
+
+/// Where compressed bytes are read from.
+#[derive(Clone)]
+enum Payload {
+    Kept(Arc<File>),
+    Running(Arc<Download>),
+}
+
+/// Joins or starts the download of `entry` and streams its NAR.
+pub async fn open(
+    downloads: &Arc<Downloads>,
+    entry: &Entry,
+    patience: Patience,
+) -> Result<SourceStream, SourceError> {
+    let wanted = Wanted {
+        info_hash: entry.info_hash,
+        length: Expected::Exactly(entry.payload_length),
+    };
+    let find = async {
+        let info = downloads.info(wanted).await?;
+        let payload = match downloads
+            .kept(&entry.info_hash)
+            .and_then(|path| File::open(path).ok())
+        {
+            Some(file) => Payload::Kept(Arc::new(file)),
+            None => Payload::Running(downloads.download(wanted).await?),
+        };
+        Ok::<_, SourceError>((info, payload))
+    };
+    let stalled = |_| SourceError::Stalled(patience.duration());
+    let (info, payload) = timeout(patience.duration(), find)
+        .await
+        .map_err(stalled)??;
+    let frames = info.frames.as_deref().unwrap_or_default();
+    let table = FrameTable::new(entry.nar_size, entry.payload_length, frames);
+    let table = Arc::new(table.map_err(|error| SourceError::Payload(error.to_string()))?);
+    let stream = stream::unfold(Some(0), move |next| {
+        let (payload, table) = (payload.clone(), table.clone());
+        async move {
+            let i = next.filter(|i| *i < table.len())?;
+            match frame(&payload, &table, i, patience).await {
+                Ok(raw) => Some((Ok(raw), Some(i + 1))),
+                Err(error) => Some((Err(error), None)),
+            }
+        }
+    });
+    Ok(stream.boxed())
+}
+
+async fn frame(
+    payload: &Payload,
+    table: &Arc<FrameTable>,
+    i: usize,
+    patience: Patience,
+) -> Result<Bytes, SourceError> {
+    if let Payload::Running(download) = payload {
+        wait_for(download.part(), table, i, patience).await?;
+    }
+    let (payload, table) = (payload.clone(), table.clone());
+    let decoded = tokio::task::spawn_blocking(move || {
+        let (compressed, raw) = (table.compressed(i), table.raw(i));
+        let mut bytes = vec![0; (compressed.end - compressed.start) as usize];
+        let read = match &payload {
+            Payload::Kept(file) => file.read_exact_at(&mut bytes, compressed.start),
+            Payload::Running(download) => {
+                download.part().read_complete(compressed.start, &mut bytes)
+            }
+        };
+        read.map_err(|error| SourceError::Payload(error.to_string()))?;
+        let raw = decode_frame(&bytes, (raw.end - raw.start) as usize);
+        raw.map(Bytes::from)
+            .map_err(|error| SourceError::Payload(error.to_string()))
+    });
+    decoded
+        .await
+        .map_err(|error| SourceError::Payload(error.to_string()))?
+}
+
+/// Waits for every piece of frame `i`; a download that makes no progress at all for too long is given up.
+async fn wait_for(
+    part: &PartFile,
+    table: &FrameTable,
+    i: usize,
+    patience: Patience,
+) -> Result<(), SourceError> {
+    let range = table.compressed(i);
+    let piece_length = u64::from(part.info().piece_length);
+    let mut progress = part.progress();
+    for piece in range.start / piece_length..range.end.div_ceil(piece_length) {
+        loop {
+            progress.borrow_and_update();
+            if part.has(piece as u32) {
+                break;
+            }
+            let changed = timeout(patience.duration(), progress.changed()).await;
+            changed
+                .map_err(|_| SourceError::Stalled(patience.duration()))?
+                .map_err(|_| SourceError::Absent)?;
+        }
+    }
+    Ok(())
+}

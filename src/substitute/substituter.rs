@@ -1,0 +1,239 @@
+//! The answers to Nix: narinfos and NARs, from the catalog and the store, the swarm, the upstreams.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::catalog::{Entry, Offers};
+use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, StorePath, TrustedKeys};
+use crate::runtime::Counters;
+use crate::swarm::Downloads;
+use crate::upstream::{Body, Upstream};
+
+use super::active::ActiveNar;
+use super::nar_body::{self, Candidate, Means, NarBody, Plan};
+
+/// What a substituter is made of.
+pub struct SubstituterParts {
+    pub offers: Arc<Offers>,
+    pub downloads: Option<Arc<Downloads>>,
+    /// Asked in this order.
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub keys: TrustedKeys,
+    pub counters: Arc<Counters>,
+}
+
+pub struct Substituter {
+    offers: Arc<Offers>,
+    upstreams: Vec<Arc<Upstream>>,
+    keys: TrustedKeys,
+    means: Means,
+}
+
+impl Substituter {
+    pub fn new(parts: SubstituterParts) -> Self {
+        let means = Means {
+            downloads: parts.downloads,
+            narinfos: Arc::default(),
+            quarantine: Arc::default(),
+            counters: parts.counters,
+            active: Arc::default(),
+        };
+        Self {
+            offers: parts.offers,
+            upstreams: parts.upstreams,
+            keys: parts.keys,
+            means,
+        }
+    }
+
+    /// The store dir that all narinfos speak of.
+    pub fn store_dir(&self) -> StoreDir {
+        let listed = self
+            .offers
+            .catalog()
+            .releases()
+            .first()
+            .map(|release| release.header().store_dir.clone());
+        listed
+            .or_else(|| self.offers.store().map(|store| store.store_dir().clone()))
+            .unwrap_or_default()
+    }
+
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
+    }
+
+    pub fn active(&self) -> Vec<Arc<ActiveNar>> {
+        self.means.active.list()
+    }
+
+    /// The narinfo of a store path: from a verified manifest, else from an upstream. `None` is a 404.
+    pub async fn narinfo(&self, hash_part: &HashPart) -> Option<Narinfo> {
+        if let Some(entry) = self.rows(hash_part).next() {
+            return Some(entry.narinfo());
+        }
+        let mut unanswered = false;
+        for upstream in &self.upstreams {
+            match self.means.narinfos.from(upstream, hash_part).await {
+                Ok(Some(narinfo)) => return Some(raw(&narinfo)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%hash_part, %error, "no narinfo");
+                    unanswered = true;
+                }
+            }
+        }
+        if unanswered {
+            self.means.counters.refused();
+        }
+        None
+    }
+
+    /// The NAR of a store path from byte `from` on. `None` is a 404.
+    pub async fn nar(
+        &self,
+        hash_part: &HashPart,
+        nar_hash: &NarHash,
+        from: u64,
+    ) -> Option<NarBody> {
+        let plan = self.plan(hash_part, nar_hash).await?;
+        if from >= plan.nar_size {
+            return None;
+        }
+        nar_body::start(plan, from, self.means.clone()).await
+    }
+
+    /// The size of a NAR that `nar` would send.
+    pub async fn nar_size(&self, hash_part: &HashPart, nar_hash: &NarHash) -> Option<u64> {
+        self.plan(hash_part, nar_hash)
+            .await
+            .map(|plan| plan.nar_size)
+    }
+
+    /// A file that only upstreams have: logs, listings, realisations, debug info.
+    pub async fn file(&self, path: &str) -> Option<Body> {
+        for upstream in &self.upstreams {
+            match upstream.file(path).await {
+                Ok(Some(body)) => return Some(body),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(path, %error, "not passed through"),
+            }
+        }
+        None
+    }
+
+    /// Rows that Nix would accept and that were not caught lying.
+    fn rows(&self, hash_part: &HashPart) -> impl Iterator<Item = Entry> {
+        let catalog = self.offers.catalog();
+        let rows: Vec<Entry> = catalog.find(hash_part).collect();
+        rows.into_iter().filter(|row| {
+            !self.means.quarantine.has_payload(&row.info_hash) && self.is_trusted(row)
+        })
+    }
+
+    fn is_trusted(&self, row: &Entry) -> bool {
+        let trusted = row.is_trusted(&self.keys);
+        if !trusted {
+            let store_path = &row.store_path;
+            self.means.counters.error(format!(
+                "{store_path} is listed by a manifest, but none of its signatures is by a trusted key: it is not \
+                 served. Add the key to trusted_keys, or ask the publisher"
+            ));
+        }
+        trusted
+    }
+
+    /// Installed, then the swarm, then the upstreams.
+    async fn plan(&self, hash_part: &HashPart, nar_hash: &NarHash) -> Option<Plan> {
+        let row = self.rows(hash_part).find(|row| row.nar_hash == *nar_hash);
+        let installed = self.installed(hash_part, nar_hash, row.as_ref()).await;
+        let mut known = installed
+            .as_ref()
+            .map(|(store_path, size, _)| (store_path.clone(), *size));
+        known = known.or_else(|| {
+            row.as_ref()
+                .map(|row| (row.store_path.clone(), row.nar_size))
+        });
+        if known.is_none() {
+            known = self.known_upstream(hash_part, nar_hash).await;
+        }
+        let (store_path, nar_size) = known?;
+        let mut candidates = Vec::new();
+        candidates.extend(installed.map(|(_, _, path)| Candidate::Store(path)));
+        candidates.extend(row.map(|row| Candidate::Swarm(Box::new(row))));
+        candidates.extend(self.upstreams.iter().cloned().map(Candidate::Upstream));
+        Some(Plan {
+            store_path,
+            nar_hash: *nar_hash,
+            nar_size,
+            candidates,
+        })
+    }
+
+    /// The path on disk of an installed NAR, with its store path and size.
+    async fn installed(
+        &self,
+        hash_part: &HashPart,
+        nar_hash: &NarHash,
+        row: Option<&Entry>,
+    ) -> Option<(StorePath, u64, PathBuf)> {
+        if !self.offers.is_installed(hash_part, nar_hash)
+            || self.means.quarantine.has_store_path(hash_part)
+        {
+            return None;
+        }
+        let store = self.offers.store()?;
+        if let Some(row) = row {
+            return Some((
+                row.store_path.clone(),
+                row.nar_size,
+                store.real_path(&row.store_path),
+            ));
+        }
+        let (store, hash_part) = (store.clone(), *hash_part);
+        let info = tokio::task::spawn_blocking(move || {
+            store
+                .path_info(&hash_part)
+                .map(|info| info.map(|info| (store, info)))
+        });
+        let (store, info) = info
+            .await
+            .ok()?
+            .inspect_err(|error| tracing::warn!(%error, "the store database"))
+            .ok()??;
+        let path = store.real_path(&info.store_path);
+        Some((info.store_path, info.nar_size, path))
+    }
+
+    async fn known_upstream(
+        &self,
+        hash_part: &HashPart,
+        nar_hash: &NarHash,
+    ) -> Option<(StorePath, u64)> {
+        for upstream in &self.upstreams {
+            match self.means.narinfos.from(upstream, hash_part).await {
+                Ok(Some(narinfo)) if narinfo.nar_hash == *nar_hash => {
+                    return Some((narinfo.store_path, narinfo.nar_size));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%hash_part, %error, "no narinfo"),
+            }
+        }
+        None
+    }
+}
+
+/// An upstream's narinfo as the shim serves it: the NAR raw, under its lasting name.
+fn raw(narinfo: &Narinfo) -> Narinfo {
+    Narinfo {
+        url: format!(
+            "nar/{}-{}.nar",
+            narinfo.store_path.hash_part(),
+            narinfo.nar_hash.base32()
+        ),
+        compression: "none".to_owned(),
+        file_hash: None,
+        file_size: None,
+        ..narinfo.clone()
+    }
+}

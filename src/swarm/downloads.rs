@@ -1,0 +1,342 @@
+//! Downloads: librqbit sessions in, part files out. One download per info hash, whoever asks; dropped when nobody waits.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use librqbit::api::TorrentIdOrHash;
+use librqbit::{AddTorrent, AddTorrentOptions, PeerConnectionOptions, Session, SessionOptions};
+use librqbit_core::hash_id::Id20;
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{InfoDicts, InfoDictsError};
+use crate::torrent::{InfoDict, InfoHash, Metainfo};
+
+use super::local_tracker::{LocalTracker, POLL};
+use super::metadata::{self, MetadataError};
+use super::offer::OfferBook;
+use super::part_file::{PartFile, part_path};
+use super::payload_directory::PayloadDirectory;
+use super::peers::PeerBook;
+use super::storage::PartStorageFactory;
+
+/// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
+const DISK_PERMITS: usize = 64;
+/// Torrents whose first check may run at once: it only reads what a part file holds.
+const PARALLEL_CHECKS: usize = 32;
+/// Requests in flight per peer. 16 KiB each: 2 MiB fill 100 Mbit/s at 160 ms.
+const REQUEST_WINDOW: usize = 128;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PEER_SILENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Error)]
+pub enum DownloadError {
+    #[error("no peer is known: set [swarm] peers or trackers")]
+    NoPeers,
+    #[error("fetching the info dict: {0}")]
+    Metadata(#[from] MetadataError),
+    #[error("peers describe a file of {found} bytes, expected was {expected:?}")]
+    Length { expected: Expected, found: u64 },
+    #[error("a payload of {length} bytes does not fit into [cache] size = {limit} bytes")]
+    TooLarge { length: u64, limit: u64 },
+    #[error("writing to {path}: {source}")]
+    Disk { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    InfoDicts(#[from] InfoDictsError),
+    #[error("librqbit: {0}")]
+    Engine(String),
+}
+
+/// What to download: the row's word on it, to hold what peers send against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    pub info_hash: InfoHash,
+    pub length: Expected,
+}
+
+/// What is known of a length beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    Exactly(u64),
+    AtMost(u64),
+}
+
+impl Expected {
+    fn allows(self, length: u64) -> bool {
+        match self {
+            Self::Exactly(expected) => length == expected,
+            Self::AtMost(limit) => length <= limit,
+        }
+    }
+}
+
+/// A running or finished download. Dropping the last handle of an unfinished one stops it; its part file stays.
+pub struct Download {
+    part: Arc<PartFile>,
+    stop: CancellationToken,
+}
+
+impl Download {
+    pub fn part(&self) -> &Arc<PartFile> {
+        &self.part
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub struct Downloads {
+    session: Arc<Session>,
+    tracker: Arc<LocalTracker>,
+    peers: Arc<PeerBook>,
+    infos: Arc<InfoDicts>,
+    book: Arc<OfferBook>,
+    directory: PayloadDirectory,
+    peer_id: [u8; 20],
+    running: Mutex<HashMap<InfoHash, Weak<Download>>>,
+    /// Starting is one at a time per machine's cache: room is made and taken in one step.
+    starting: tokio::sync::Mutex<()>,
+    ended: Notify,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Downloads {
+    pub async fn start(
+        peers: Arc<PeerBook>,
+        infos: Arc<InfoDicts>,
+        book: Arc<OfferBook>,
+        directory: PayloadDirectory,
+        peer_id: [u8; 20],
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, DownloadError> {
+        let disk = |source| DownloadError::Disk {
+            path: directory.path().to_owned(),
+            source,
+        };
+        let tracker = LocalTracker::start(peers.clone(), stop.clone())
+            .await
+            .map_err(disk)?;
+        let options = SessionOptions {
+            dht: None,
+            disable_upload: true,
+            disable_local_service_discovery: true,
+            peer_id: Some(Id20::new(peer_id)),
+            concurrent_init_limit: Some(PARALLEL_CHECKS),
+            runtime_worker_threads: Some(DISK_PERMITS),
+            cancellation_token: Some(stop.clone()),
+            ..SessionOptions::default()
+        };
+        let session = Session::new_with_opts(directory.path().to_owned(), options).await;
+        let session = session.map_err(|error| DownloadError::Engine(format!("{error:#}")))?;
+        Ok(Arc::new(Self {
+            session,
+            tracker,
+            peers,
+            infos,
+            book,
+            directory,
+            peer_id,
+            running: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+            ended: Notify::new(),
+            tasks,
+            stop,
+        }))
+    }
+
+    /// The payload file, when it was downloaded before and is still kept.
+    pub fn kept(&self, info_hash: &InfoHash) -> Option<PathBuf> {
+        self.directory.find(info_hash)
+    }
+
+    /// Forgets a kept payload that turned out to be wrong.
+    pub fn discard(&self, info_hash: &InfoHash) {
+        if let Err(error) = self.directory.remove(info_hash) {
+            tracing::debug!(%info_hash, %error, "a payload could not be removed");
+        }
+    }
+
+    pub fn running(&self) -> Vec<Arc<Download>> {
+        self.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The info dict: kept, or fetched from peers and kept.
+    pub async fn info(&self, wanted: Wanted) -> Result<Arc<InfoDict>, DownloadError> {
+        if let Some(info) = self.infos.get(&wanted.info_hash)? {
+            return Ok(Arc::new(info));
+        }
+        if self.peers.is_empty() {
+            return Err(DownloadError::NoPeers);
+        }
+        let info = metadata::fetch(&self.peers, wanted.info_hash, self.peer_id).await?;
+        if !wanted.length.allows(info.length) {
+            return Err(DownloadError::Length {
+                expected: wanted.length,
+                found: info.length,
+            });
+        }
+        self.infos.put(&info)?;
+        Ok(Arc::new(info))
+    }
+
+    /// Starts a download, or joins the one that runs.
+    pub async fn download(
+        self: &Arc<Self>,
+        wanted: Wanted,
+    ) -> Result<Arc<Download>, DownloadError> {
+        if let Some(running) = self.join(&wanted.info_hash).await {
+            return Ok(running);
+        }
+        let info = self.info(wanted).await?;
+        let _starting = self.starting.lock().await;
+        if let Some(running) = self.join(&wanted.info_hash).await {
+            return Ok(running);
+        }
+        let part = Arc::new(self.open_part(info).await?);
+        let download = Arc::new(Download {
+            part: part.clone(),
+            stop: self.stop.child_token(),
+        });
+        self.lock()
+            .insert(wanted.info_hash, Arc::downgrade(&download));
+        self.book.started(part.clone());
+        self.tasks
+            .spawn(self.clone().run(part, download.stop.clone()));
+        Ok(download)
+    }
+
+    async fn open_part(&self, info: Arc<InfoDict>) -> Result<PartFile, DownloadError> {
+        let (directory, length) = (self.directory.clone(), info.length);
+        let running: Vec<InfoHash> = self
+            .lock()
+            .keys()
+            .copied()
+            .chain([info.info_hash()])
+            .collect();
+        let opened = tokio::task::spawn_blocking(move || {
+            // A part that an earlier run left has its full size already.
+            let left = part_path(directory.path(), info.info_hash())
+                .metadata()
+                .map_or(0, |m| m.len());
+            let fits = directory.make_room(length.saturating_sub(left), &running)?;
+            fits.then(|| PartFile::open(directory.path(), info))
+                .transpose()
+        });
+        let opened = opened
+            .await
+            .map_err(|error| DownloadError::Engine(error.to_string()))?;
+        let disk = |source| DownloadError::Disk {
+            path: self.directory.path().to_owned(),
+            source,
+        };
+        opened.map_err(disk)?.ok_or(DownloadError::TooLarge {
+            length,
+            limit: self.directory.limit(),
+        })
+    }
+
+    /// The running download. One that everybody left is first awaited: two engines on one file would be one too many.
+    async fn join(&self, info_hash: &InfoHash) -> Option<Arc<Download>> {
+        loop {
+            let ended = self.ended.notified();
+            match self.lock().get(info_hash).map(Weak::upgrade) {
+                None => return None,
+                Some(Some(running)) => return Some(running),
+                Some(None) => {}
+            }
+            ended.await;
+        }
+    }
+
+    /// Drives one download to its end: all pieces there, or nobody waiting any more.
+    async fn run(self: Arc<Self>, part: Arc<PartFile>, stop: CancellationToken) {
+        let info_hash = part.info_hash();
+        let result = if part.is_complete() {
+            Ok(())
+        } else {
+            self.run_engine(&part, &stop).await
+        };
+        self.tracker.forget(&info_hash);
+        if let Err(error) = result {
+            tracing::warn!(%info_hash, %error, "a download failed");
+        }
+        if part.is_complete() {
+            let to = self.directory.payload_path(&info_hash);
+            let kept = tokio::task::spawn_blocking({
+                let (part, to) = (part.clone(), to.clone());
+                move || part.keep(&to)
+            });
+            if let Ok(Err(error)) = kept.await {
+                tracing::warn!(path = %to.display(), %error, "a finished download could not be kept");
+            }
+        }
+        self.book.ended(&info_hash);
+        self.lock().remove(&info_hash);
+        self.ended.notify_waiters();
+    }
+
+    async fn run_engine(
+        &self,
+        part: &Arc<PartFile>,
+        stop: &CancellationToken,
+    ) -> Result<(), DownloadError> {
+        let info_hash = part.info_hash();
+        let peers = self.peers.candidates();
+        self.tracker.register(info_hash, &peers);
+        let options = AddTorrentOptions {
+            overwrite: true,
+            initial_peers: Some(peers),
+            trackers: Some(vec![self.tracker.url()]),
+            force_tracker_interval: Some(POLL),
+            peer_opts: Some(PeerConnectionOptions {
+                connect_timeout: Some(CONNECT_TIMEOUT),
+                read_write_timeout: Some(PEER_SILENCE),
+                max_request_window: Some(REQUEST_WINDOW),
+                ..PeerConnectionOptions::default()
+            }),
+            storage_factory: Some(PartStorageFactory::boxed(part.clone())),
+            ..AddTorrentOptions::default()
+        };
+        let engine = |error: anyhow::Error| DownloadError::Engine(format!("{error:#}"));
+        let mut progress = part.progress();
+        let metainfo = Metainfo {
+            info: InfoDict::clone(part.info()),
+            trackers: vec![],
+        }
+        .encode();
+        self.session
+            .add_torrent(AddTorrent::from_bytes(metainfo), Some(options))
+            .await
+            .map_err(engine)?;
+        loop {
+            if part.is_complete() {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = progress.changed() => if changed.is_err() { break },
+            }
+        }
+        self.session
+            .delete(
+                TorrentIdOrHash::Hash(Id20::new(*info_hash.as_bytes())),
+                false,
+            )
+            .await
+            .map_err(engine)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Weak<Download>>> {
+        self.running.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}

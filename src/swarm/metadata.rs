@@ -1,0 +1,158 @@
+//! Fetches the info dict of a payload from peers (BEP 9), several at once; what it says is verified by its hash.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::torrent::{InfoDict, InfoHash, MAX_INFO_DICT, TorrentError};
+
+use super::peers::PeerBook;
+use super::wire::{self, OurHello, PeerMessage, PeerReader, WireError};
+
+/// Peers asked at the same time; the others follow as these fail.
+const PARALLEL: usize = 4;
+/// A peer on the other side of the world answers a connect in well under this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// From the connect to the whole dict; a seeder may first have to encode a large NAR to compute it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const METADATA_PIECE: u32 = 16 * 1024;
+
+#[derive(Debug, Error)]
+pub enum MetadataError {
+    #[error("none of {asked} peers has this payload")]
+    Nobody { asked: usize },
+    #[error("connecting: {0}")]
+    Connect(std::io::Error),
+    #[error("no answer in time")]
+    Timeout,
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("the peer does not serve metadata")]
+    Unsupported,
+    #[error("the peer announces metadata of {0} bytes, the limit is {MAX_INFO_DICT}")]
+    Size(u32),
+    #[error("the peer sent metadata with another hash")]
+    Hash,
+    #[error("the metadata is not an info dict: {0}")]
+    Dict(#[from] TorrentError),
+}
+
+/// The info dict of `info_hash`, from whichever of the known peers answers first.
+pub async fn fetch(
+    peers: &PeerBook,
+    info_hash: InfoHash,
+    peer_id: [u8; 20],
+) -> Result<InfoDict, MetadataError> {
+    let mut waiting = peers.candidates().into_iter();
+    let asked = waiting.len();
+    let ask = |address| async move { (address, fetch_from(address, info_hash, peer_id).await) };
+    let mut asking: FuturesUnordered<_> = waiting.by_ref().take(PARALLEL).map(ask).collect();
+    while let Some((address, result)) = asking.next().await {
+        match result {
+            Ok(info) => {
+                peers.saw(address, true);
+                return Ok(info);
+            }
+            Err(error) => {
+                peers.saw(
+                    address,
+                    !matches!(error, MetadataError::Connect(_) | MetadataError::Timeout),
+                );
+                tracing::debug!(%address, %info_hash, %error, "no metadata from this peer");
+            }
+        }
+        asking.extend(waiting.next().map(ask));
+    }
+    Err(MetadataError::Nobody { asked })
+}
+
+async fn fetch_from(
+    address: SocketAddr,
+    info_hash: InfoHash,
+    peer_id: [u8; 20],
+) -> Result<InfoDict, MetadataError> {
+    let connect = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| MetadataError::Timeout)?;
+    let stream = connect.map_err(MetadataError::Connect)?;
+    let _ = stream.set_nodelay(true);
+    timeout(ANSWER_TIMEOUT, converse(stream, info_hash, peer_id))
+        .await
+        .map_err(|_| MetadataError::Timeout)?
+}
+
+async fn converse(
+    stream: TcpStream,
+    info_hash: InfoHash,
+    peer_id: [u8; 20],
+) -> Result<InfoDict, MetadataError> {
+    let (read, mut write) = stream.into_split();
+    let mut reader = PeerReader::new(read);
+    let mut out = BytesMut::new();
+    wire::put_handshake(&mut out, info_hash, peer_id, false);
+    wire::put_hello(
+        &mut out,
+        &OurHello {
+            port: None,
+            metadata_size: None,
+            reqq: 1,
+            upload_only: false,
+        },
+    );
+    write.write_all(&out).await.map_err(WireError::from)?;
+    let hello = reader.handshake().await?;
+    if hello.info_hash != info_hash {
+        return Err(WireError::WrongInfoHash.into());
+    }
+    if !hello.extended {
+        return Err(MetadataError::Unsupported);
+    }
+    let (id, size) = loop {
+        if let PeerMessage::Hello {
+            ut_metadata,
+            metadata_size,
+        } = reader.next().await?
+        {
+            match (ut_metadata, metadata_size) {
+                (Some(id), Some(size)) if size > 0 => break (id, size),
+                _ => return Err(MetadataError::Unsupported),
+            }
+        }
+    };
+    if size as usize > MAX_INFO_DICT {
+        return Err(MetadataError::Size(size));
+    }
+    let pieces = size.div_ceil(METADATA_PIECE);
+    let mut out = BytesMut::new();
+    (0..pieces).for_each(|piece| wire::put_metadata_request(&mut out, id, piece));
+    write.write_all(&out).await.map_err(WireError::from)?;
+    let mut parts: Vec<Option<bytes::Bytes>> = vec![None; pieces as usize];
+    while parts.iter().any(Option::is_none) {
+        match reader.next().await? {
+            PeerMessage::MetadataData {
+                piece,
+                total_size,
+                data,
+            } if total_size == size => {
+                if let Some(part) = parts.get_mut(piece as usize) {
+                    *part = Some(data);
+                }
+            }
+            PeerMessage::MetadataData { .. } | PeerMessage::MetadataReject => {
+                return Err(MetadataError::Unsupported);
+            }
+            _ => {}
+        }
+    }
+    let dict: Vec<u8> = parts.into_iter().flatten().flatten().collect();
+    if InfoHash::of(&dict) != info_hash {
+        return Err(MetadataError::Hash);
+    }
+    Ok(InfoDict::decode(&dict)?)
+}

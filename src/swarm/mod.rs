@@ -1,0 +1,222 @@
+//! The swarm: everything that speaks BitTorrent. Uploads are our own seeder, downloads are librqbit's.
+
+mod downloads;
+mod limits;
+mod listener;
+mod local_tracker;
+mod metadata;
+mod offer;
+mod part_file;
+mod payload_directory;
+mod peers;
+mod seeder;
+mod share;
+mod storage;
+mod trackers;
+mod wire;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand::RngExt;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::catalog::{InfoDicts, Offers, PlainFile};
+use crate::runtime::Counters;
+use crate::torrent::InfoHash;
+
+pub use downloads::{Download, DownloadError, Downloads, Expected, Wanted};
+pub use part_file::PartFile;
+pub use share::{Network, NetworkError, Share};
+
+use limits::{Places, UploadLimit};
+use offer::OfferBook;
+use payload_directory::PayloadDirectory;
+use peers::{PeerBook, PeerOrigin};
+use seeder::Seeder;
+use share::SharePolicy;
+use trackers::Announcer;
+
+/// BEP 20: client and version, then random.
+const PEER_ID_PREFIX: &[u8; 8] = b"-NW0100-";
+
+/// What the configuration says of the swarm.
+#[derive(Debug, Clone)]
+pub struct SwarmOptions {
+    pub listen: SocketAddr,
+    pub share: Share,
+    pub networks: Vec<Network>,
+    /// Bytes per second; `None` is unlimited.
+    pub upload_limit: Option<u64>,
+    pub peers: Vec<SocketAddr>,
+    pub trackers: Vec<Url>,
+    pub cache: PathBuf,
+    pub cache_size: u64,
+    /// A directory of payload files to serve, named after their NarHash.
+    pub hold: Option<PathBuf>,
+}
+
+#[derive(Debug, Error)]
+pub enum SwarmError {
+    #[error(
+        "cannot listen on {address} for peers: {source}. Is another agent running, or [swarm] listen wrong?"
+    )]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot use the cache directory {path}: {source}")]
+    Cache { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    #[error("announcing on trackers: {0}")]
+    Trackers(io::Error),
+}
+
+/// The running swarm of one agent or seedbox.
+pub struct Swarm {
+    address: SocketAddr,
+    downloads: Arc<Downloads>,
+    book: Arc<OfferBook>,
+    peers: Arc<PeerBook>,
+    announcer: Announcer,
+    places: Places,
+    trackers: Vec<Url>,
+}
+
+impl Swarm {
+    pub async fn start(
+        options: SwarmOptions,
+        offers: Arc<Offers>,
+        infos: Arc<InfoDicts>,
+        counters: Arc<Counters>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, SwarmError> {
+        let listener = TcpListener::bind(options.listen).await;
+        let listener = listener.map_err(|source| SwarmError::Listen {
+            address: options.listen,
+            source,
+        })?;
+        let address = listener.local_addr().map_err(|source| SwarmError::Listen {
+            address: options.listen,
+            source,
+        })?;
+        let directory = PayloadDirectory::open(&options.cache, options.cache_size);
+        let directory = directory.map_err(|source| SwarmError::Cache {
+            path: options.cache.clone(),
+            source,
+        })?;
+        let peers = Arc::new(PeerBook::default());
+        options
+            .peers
+            .iter()
+            .for_each(|peer| peers.add(*peer, PeerOrigin::Config));
+        let policy = Arc::new(SharePolicy::new(options.share, options.networks));
+        let peer_id = peer_id();
+        let book = Arc::new(OfferBook::new(
+            offers,
+            infos.clone(),
+            directory.clone(),
+            options.hold,
+        ));
+        let seeder = Arc::new(Seeder {
+            book: book.clone(),
+            limit: UploadLimit::new(options.upload_limit),
+            counters,
+            peer_id,
+            port: address.port(),
+        });
+        let places = Places::default();
+        tasks.spawn(listener::listen(
+            listener,
+            seeder,
+            policy.clone(),
+            places.clone(),
+            tasks.clone(),
+            stop.clone(),
+        ));
+        let downloads = Downloads::start(
+            peers.clone(),
+            infos,
+            book.clone(),
+            directory,
+            peer_id,
+            tasks.clone(),
+            stop.clone(),
+        )
+        .await?;
+        let announcer = Announcer {
+            peers: peers.clone(),
+            policy,
+            peer_id,
+            port: address.port(),
+            tasks,
+            stop,
+        };
+        Ok(Self {
+            address,
+            downloads,
+            book,
+            peers,
+            announcer,
+            places,
+            trackers: options.trackers,
+        })
+    }
+
+    /// Where peers reach us.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn downloads(&self) -> &Arc<Downloads> {
+        &self.downloads
+    }
+
+    /// Serves these files (manifests, layers, release files) beside the payloads.
+    pub fn set_files(&self, files: Vec<PlainFile>) {
+        self.book.set_files(files);
+    }
+
+    /// Peers that a verified manifest names.
+    pub fn add_peers(&self, peers: impl IntoIterator<Item = SocketAddr>) {
+        peers
+            .into_iter()
+            .for_each(|peer| self.peers.add(peer, PeerOrigin::Manifest));
+    }
+
+    /// Announces the channels' topics on the configured trackers.
+    pub async fn announce(&self, topics: &[InfoHash]) -> Result<(), SwarmError> {
+        self.announcer
+            .announce(&self.trackers, topics)
+            .await
+            .map_err(SwarmError::Trackers)
+    }
+
+    /// Bytes of the payload files that lie in `hold`.
+    pub fn held_bytes(&self) -> u64 {
+        self.book.held_bytes()
+    }
+
+    /// Peers known, peers that answered, peers that download from us now.
+    pub fn peer_counts(&self) -> (usize, usize, usize) {
+        (
+            self.peers.len(),
+            self.peers.reachable(),
+            self.places.count(),
+        )
+    }
+}
+
+fn peer_id() -> [u8; 20] {
+    let mut id: [u8; 20] = rand::rng().random();
+    id[..PEER_ID_PREFIX.len()].copy_from_slice(PEER_ID_PREFIX);
+    id
+}

@@ -1,0 +1,271 @@
+//! A download on disk: the sparse payload, which pieces of it are verified, and who waits for the next one.
+//!
+//! `<info hash>.part` holds the bytes, `<info hash>.have` the indices of finished pieces, appended as u32 big-endian.
+//! A crash can at worst lose the newest entries or name a piece whose bytes did not reach the disk; the check at the
+//! next start hashes every piece that is named and forgets the rest.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+use tokio::sync::watch;
+
+use crate::torrent::{Bitfield, InfoDict, InfoHash};
+
+pub struct PartFile {
+    info: Arc<InfoDict>,
+    info_hash: InfoHash,
+    directory: PathBuf,
+    data: File,
+    pieces: Mutex<Pieces>,
+    /// How many pieces are complete; changes wake readers and seeders.
+    progress: watch::Sender<u32>,
+}
+
+struct Pieces {
+    have: Bitfield,
+    /// Pieces of which some bytes were written: librqbit reads them back to hash them.
+    touched: Bitfield,
+    log: File,
+}
+
+impl PartFile {
+    /// Opens or creates the two files in `directory` and checks what an earlier run left.
+    pub fn open(directory: &Path, info: Arc<InfoDict>) -> io::Result<Self> {
+        let info_hash = info.info_hash();
+        let data = open(&part_path(directory, info_hash))?;
+        let mut log = open(&have_path(directory, info_hash))?;
+        let mut have = Bitfield::new(info.piece_count());
+        for piece in read_log(&mut log, info.piece_count())? {
+            if !have.get(piece) && read_piece(&data, &info, piece).is_ok() {
+                have.set(piece);
+            }
+        }
+        data.set_len(info.length)?;
+        let progress = watch::Sender::new(have.ones());
+        let pieces = Mutex::new(Pieces {
+            touched: have.clone(),
+            have,
+            log,
+        });
+        Ok(Self {
+            info,
+            info_hash,
+            directory: directory.to_owned(),
+            data,
+            pieces,
+            progress,
+        })
+    }
+
+    pub fn info(&self) -> &Arc<InfoDict> {
+        &self.info
+    }
+
+    pub fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    pub fn have(&self) -> Bitfield {
+        self.lock().have.clone()
+    }
+
+    pub fn has(&self, piece: u32) -> bool {
+        self.lock().have.get(piece)
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.lock().have.is_full()
+    }
+
+    /// Wakes at every finished piece.
+    pub fn progress(&self) -> watch::Receiver<u32> {
+        self.progress.subscribe()
+    }
+
+    /// Bytes of finished pieces.
+    pub fn bytes_done(&self) -> u64 {
+        let have = self.have();
+        (0..self.info.piece_count())
+            .filter(|i| have.get(*i))
+            .map(|i| u64::from(self.info.piece_len(i)))
+            .sum()
+    }
+
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if offset + bytes.len() as u64 > self.info.length {
+            return Err(io::Error::other("a write past the end of the payload"));
+        }
+        self.data.write_all_at(bytes, offset)?;
+        let piece = (offset / u64::from(self.info.piece_length)) as u32;
+        self.lock().touched.set(piece);
+        Ok(())
+    }
+
+    /// Reads what was written; sparse holes are an error and not zeros.
+    pub fn read_written(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let piece = (offset / u64::from(self.info.piece_length)) as u32;
+        if !self.lock().touched.get(piece) {
+            return Err(io::Error::other("this piece was not downloaded yet"));
+        }
+        self.data.read_exact_at(buffer, offset)
+    }
+
+    /// Reads payload bytes whose pieces are all complete.
+    pub fn read_complete(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.data.read_exact_at(buffer, offset)
+    }
+
+    /// A finished piece, hashed again before it is handed out.
+    pub fn piece(&self, piece: u32) -> io::Result<Bytes> {
+        if !self.has(piece) {
+            return Err(io::Error::other("this piece was not downloaded yet"));
+        }
+        read_piece(&self.data, &self.info, piece).map(Bytes::from)
+    }
+
+    /// Notes a piece whose bytes are written and whose hash was checked.
+    pub fn completed(&self, piece: u32) -> io::Result<()> {
+        let done = {
+            let mut pieces = self.lock();
+            pieces.touched.set(piece);
+            if !pieces.have.set(piece) {
+                return Ok(());
+            }
+            pieces.log.write_all(&piece.to_be_bytes())?;
+            pieces.have.ones()
+        };
+        self.progress.send_replace(done);
+        Ok(())
+    }
+
+    /// Turns a complete download into a payload file at `to`.
+    pub fn keep(&self, to: &Path) -> io::Result<()> {
+        self.data.sync_data()?;
+        fs::rename(part_path(&self.directory, self.info_hash), to)?;
+        fs::remove_file(have_path(&self.directory, self.info_hash))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// Where the bytes of a download are.
+pub fn part_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
+    directory.join(format!("{info_hash}.part"))
+}
+
+fn have_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
+    directory.join(format!("{info_hash}.have"))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+/// The pieces named in a log; a torn last entry is cut off, so that later ones line up again.
+fn read_log(log: &mut File, piece_count: u32) -> io::Result<Vec<u32>> {
+    let mut bytes = Vec::new();
+    // Each piece is named once; anything longer is damage.
+    Read::by_ref(log)
+        .take(u64::from(piece_count) * 4)
+        .read_to_end(&mut bytes)?;
+    let (entries, _) = bytes.as_chunks::<4>();
+    log.set_len(entries.len() as u64 * 4)?;
+    log.seek(SeekFrom::End(0))?;
+    Ok(entries
+        .iter()
+        .map(|entry| u32::from_be_bytes(*entry))
+        .filter(|piece| *piece < piece_count)
+        .collect())
+}
+
+/// Reads one piece of a payload file and checks its SHA-1.
+pub fn read_piece(data: &File, info: &InfoDict, piece: u32) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; info.piece_len(piece) as usize];
+    data.read_exact_at(&mut bytes, info.piece_range(piece).start)?;
+    if info.piece_hash(piece) != Some(&Sha1::digest(&bytes).into()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("piece {piece} does not have its hash"),
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (Vec<u8>, Arc<InfoDict>) {
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i / 3) as u8).collect();
+        let piece_length = 32 * 1024;
+        let pieces = bytes
+            .chunks(piece_length)
+            .map(|p| Sha1::digest(p).into())
+            .collect();
+        let info = InfoDict {
+            name: "sample".into(),
+            length: bytes.len() as u64,
+            piece_length: piece_length as u32,
+            pieces,
+            frames: None,
+        };
+        (bytes, Arc::new(info))
+    }
+
+    #[test]
+    fn pieces_survive_a_restart_and_damage_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let (bytes, info) = sample();
+        {
+            let part = PartFile::open(directory.path(), info.clone()).unwrap();
+            let mut hole = [0; 10];
+            assert!(
+                part.read_written(0, &mut hole).is_err(),
+                "holes are not zeros"
+            );
+            part.write(0, &bytes).unwrap();
+            for piece in [3, 1, 0] {
+                part.completed(piece).unwrap();
+            }
+            assert!(!part.is_complete() && part.piece(2).is_err());
+            assert_eq!(part.piece(1).unwrap(), bytes[32768..65536]);
+        }
+        let info_hash = info.info_hash();
+        // A torn entry at the end, and a piece whose bytes never reached the disk.
+        OpenOptions::new()
+            .append(true)
+            .open(have_path(directory.path(), info_hash))
+            .unwrap()
+            .write_all(&[0, 0])
+            .unwrap();
+        open(&part_path(directory.path(), info_hash))
+            .unwrap()
+            .write_all_at(&[1; 100], 0)
+            .unwrap();
+        let part = PartFile::open(directory.path(), info.clone()).unwrap();
+        assert_eq!(
+            (part.has(0), part.has(1), part.has(2), part.has(3)),
+            (false, true, false, true)
+        );
+        assert_eq!(part.bytes_done(), 32768 + 100_000 - 3 * 32768);
+        part.write(0, &bytes).unwrap();
+        part.completed(0).unwrap();
+        part.completed(2).unwrap();
+        let kept = directory.path().join("kept");
+        part.keep(&kept).unwrap();
+        assert_eq!(fs::read(kept).unwrap(), bytes);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

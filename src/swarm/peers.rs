@@ -1,0 +1,146 @@
+//! The peers that this machine knows of, and what was seen of them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+/// How many addresses are kept: far more than a download can use, and a bound on what a hostile tracker can fill.
+const MAX_PEERS: usize = 2000;
+/// How many peers one download is given.
+const MAX_CANDIDATES: usize = 80;
+/// A peer that could not be reached is asked last for this long.
+const SHUNNED: Duration = Duration::from_secs(60);
+
+/// Where an address came from; configured ones are never forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerOrigin {
+    Tracker,
+    Manifest,
+    Config,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    origin: PeerOrigin,
+    failed: Option<Instant>,
+    reached: bool,
+}
+
+/// All known peers; cheap to read, and `changes` wakes whoever waits for a new one.
+pub struct PeerBook {
+    known: Mutex<HashMap<SocketAddr, Known>>,
+    version: watch::Sender<u64>,
+}
+
+impl Default for PeerBook {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            version: watch::Sender::new(0),
+        }
+    }
+}
+
+impl PeerBook {
+    pub fn add(&self, address: SocketAddr, origin: PeerOrigin) {
+        if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+            return;
+        }
+        {
+            let mut known = self.lock();
+            if let Some(seen) = known.get_mut(&address) {
+                seen.origin = seen.origin.max(origin);
+                return;
+            }
+            if known.len() >= MAX_PEERS {
+                return;
+            }
+            known.insert(
+                address,
+                Known {
+                    origin,
+                    failed: None,
+                    reached: false,
+                },
+            );
+        }
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Notes whether a connection to this peer came about.
+    pub fn saw(&self, address: SocketAddr, reached: bool) {
+        if let Some(known) = self.lock().get_mut(&address) {
+            known.reached = reached;
+            known.failed = (!reached).then(Instant::now);
+        }
+    }
+
+    /// The best peers first: configured before found, answering before silent.
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        let mut all: Vec<(bool, PeerOrigin, SocketAddr)> = self
+            .lock()
+            .iter()
+            .map(|(address, known)| {
+                (
+                    known.failed.is_none_or(|at| at.elapsed() > SHUNNED),
+                    known.origin,
+                    *address,
+                )
+            })
+            .collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        all.into_iter()
+            .take(MAX_CANDIDATES)
+            .map(|(_, _, address)| address)
+            .collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn reachable(&self) -> usize {
+        self.lock().values().filter(|known| known.reached).count()
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Known>> {
+        self.known.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(i: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, (i / 1000) as u8], i + 1))
+    }
+
+    #[test]
+    fn the_best_come_first_and_the_book_is_bounded() {
+        let book = PeerBook::default();
+        book.add(address(1), PeerOrigin::Tracker);
+        book.add(address(2), PeerOrigin::Config);
+        book.add(address(3), PeerOrigin::Config);
+        book.saw(address(3), false);
+        assert_eq!(book.candidates(), [address(2), address(1), address(3)]);
+        book.add("0.0.0.0:1".parse().unwrap(), PeerOrigin::Tracker);
+        book.add("192.0.2.1:0".parse().unwrap(), PeerOrigin::Tracker);
+        assert_eq!(book.len(), 3);
+        for i in 0..5000 {
+            book.add(address(i), PeerOrigin::Tracker);
+        }
+        assert_eq!(book.len(), MAX_PEERS);
+    }
+}

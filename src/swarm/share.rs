@@ -1,0 +1,182 @@
+//! Whom this machine may serve: `share = off | lan | public`, decided per address and nowhere else.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::RwLock;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+/// Interfaces come and go (VPN, dock, hotel): their networks are read again after this long.
+const INTERFACES_FRESH: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// No upload and no announce; downloads only tell what is asked for.
+    Off,
+    /// Everything, but only inside this machine's own networks and the configured ones.
+    Lan,
+    Public,
+}
+
+impl Share {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Lan => "lan",
+            Self::Public => "public",
+        }
+    }
+}
+
+/// A CIDR block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+#[derive(Debug, Error)]
+#[error("'{0}' is not a network: write ADDRESS/PREFIX, for example 192.168.0.0/16 or fd00::/8")]
+pub struct NetworkError(String);
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let error = || NetworkError(text.to_owned());
+        let (address, prefix) = text.split_once('/').ok_or_else(error)?;
+        let address: IpAddr = address.parse().map_err(|_| error())?;
+        let prefix: u8 = prefix.parse().map_err(|_| error())?;
+        let widest = if address.is_ipv4() { 32 } else { 128 };
+        if prefix > widest {
+            Err(error())
+        } else {
+            Ok(Self { address, prefix })
+        }
+    }
+}
+
+impl Network {
+    fn contains(&self, address: IpAddr) -> bool {
+        let differing = match (self.address, address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (u32::from(a) ^ u32::from(b)).leading_zeros(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => (u128::from(a) ^ u128::from(b)).leading_zeros(),
+            _ => return false,
+        };
+        differing >= u32::from(self.prefix)
+    }
+}
+
+/// The policy with the networks that count as lan.
+pub struct SharePolicy {
+    share: Share,
+    configured: Vec<Network>,
+    interfaces: RwLock<(Instant, Vec<Network>)>,
+}
+
+impl SharePolicy {
+    pub fn new(share: Share, configured: Vec<Network>) -> Self {
+        Self {
+            share,
+            configured,
+            interfaces: RwLock::new((Instant::now(), interface_networks())),
+        }
+    }
+
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Whether bytes, announces or lists may go to this address.
+    pub fn allows(&self, address: SocketAddr) -> bool {
+        match self.share {
+            Share::Off => false,
+            Share::Public => true,
+            Share::Lan => self.is_lan(address.ip().to_canonical()),
+        }
+    }
+
+    fn is_lan(&self, address: IpAddr) -> bool {
+        let link_local = match address {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        address.is_loopback()
+            || link_local
+            || self.configured.iter().any(|n| n.contains(address))
+            || self.own_networks(|networks| networks.iter().any(|n| n.contains(address)))
+    }
+
+    fn own_networks<T>(&self, f: impl Fn(&[Network]) -> T) -> T {
+        let lock = || self.interfaces.read().unwrap_or_else(|e| e.into_inner());
+        if lock().0.elapsed() > INTERFACES_FRESH {
+            let fresh = (Instant::now(), interface_networks());
+            *self.interfaces.write().unwrap_or_else(|e| e.into_inner()) = fresh;
+        }
+        f(&lock().1)
+    }
+}
+
+/// The networks that this machine's interfaces are in. A point-to-point /32 or a default-like prefix says nothing of a LAN.
+fn interface_networks() -> Vec<Network> {
+    const WIDEST_LAN: u8 = 8;
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let networks = interfaces
+        .into_iter()
+        .map(|interface| match interface.addr {
+            if_addrs::IfAddr::V4(v4) => Network {
+                address: v4.ip.into(),
+                prefix: v4.prefixlen,
+            },
+            if_addrs::IfAddr::V6(v6) => Network {
+                address: v6.ip.into(),
+                prefix: v6.prefixlen,
+            },
+        });
+    networks.filter(|n| n.prefix >= WIDEST_LAN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_parse_and_contain() {
+        let case = |network: &str, address: &str, inside: bool| {
+            let network: Network = network.parse().unwrap();
+            assert_eq!(
+                network.contains(address.parse().unwrap()),
+                inside,
+                "{network:?} {address}"
+            );
+        };
+        case("192.168.0.0/16", "192.168.7.1", true);
+        case("192.168.0.0/16", "192.169.0.1", false);
+        case("10.0.0.0/8", "::1", false);
+        case("fd00::/8", "fdab::1", true);
+        case("0.0.0.0/0", "8.8.8.8", true);
+        for bad in ["10.0.0.0", "10.0.0.0/33", "x/8", "fd00::/129", ""] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_value_of_share() {
+        let lan = vec!["198.51.100.0/24".parse().unwrap()];
+        let case = |share: Share, address: &str, allowed: bool| {
+            let policy = SharePolicy::new(share, lan.clone());
+            assert_eq!(
+                policy.allows(format!("{address}:1").parse().unwrap()),
+                allowed,
+                "{share:?} {address}"
+            );
+        };
+        case(Share::Off, "127.0.0.1", false);
+        case(Share::Lan, "127.0.0.1", true);
+        case(Share::Lan, "198.51.100.9", true);
+        case(Share::Lan, "203.0.113.1", false);
+        case(Share::Lan, "[::ffff:198.51.100.9]", true);
+        case(Share::Public, "203.0.113.1", true);
+    }
+}

@@ -1,0 +1,109 @@
+//! Announces this machine on trackers under the topics of its channels, and learns who else follows them.
+//!
+//! A tracker sees one info hash per channel, never a NAR: `SHA-1(channel public key || channel name)`.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use librqbit_core::hash_id::Id20;
+use librqbit_tracker_comms::{
+    TorrentStatsProvider, TrackerComms, TrackerCommsStats, TrackerCommsStatsState, UdpTrackerClient,
+};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::{Host, Url};
+
+use crate::torrent::InfoHash;
+
+use super::peers::{PeerBook, PeerOrigin};
+use super::share::{Share, SharePolicy};
+
+/// Trackers give seeds no other seeds; whoever still wants something is told of everybody.
+struct WantsAll;
+
+impl TorrentStatsProvider for WantsAll {
+    fn get(&self) -> TrackerCommsStats {
+        TrackerCommsStats {
+            total_bytes: 1,
+            torrent_state: TrackerCommsStatsState::Live,
+            ..TrackerCommsStats::default()
+        }
+    }
+}
+
+/// What announcing needs beside the trackers.
+pub struct Announcer {
+    pub peers: Arc<PeerBook>,
+    pub policy: Arc<SharePolicy>,
+    pub peer_id: [u8; 20],
+    pub port: u16,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+impl Announcer {
+    /// Announces each topic on each tracker that `share` allows, until the program stops.
+    pub async fn announce(&self, trackers: &[Url], topics: &[InfoHash]) -> std::io::Result<()> {
+        let trackers: HashSet<Url> = trackers
+            .iter()
+            .filter(|url| self.allows(url))
+            .cloned()
+            .collect();
+        if trackers.is_empty() || topics.is_empty() {
+            return Ok(());
+        }
+        let udp = UdpTrackerClient::new(self.stop.clone(), None)
+            .await
+            .map_err(std::io::Error::other)?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .map_err(std::io::Error::other)?;
+        for topic in topics {
+            let found = TrackerComms::start(
+                Id20::new(*topic.as_bytes()),
+                Id20::new(self.peer_id),
+                trackers.clone(),
+                Box::new(WantsAll),
+                None,
+                self.port,
+                http.clone(),
+                udp.clone(),
+            );
+            if let Some(mut found) = found {
+                let (peers, stop) = (self.peers.clone(), self.stop.clone());
+                self.tasks.spawn(async move {
+                    let listen = async {
+                        while let Some(address) = found.next().await {
+                            peers.add(address, PeerOrigin::Tracker);
+                        }
+                    };
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = listen => {}
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// With `share = "lan"` only a tracker whose literal address is in the LAN may know of us; with `off` none.
+    fn allows(&self, url: &Url) -> bool {
+        let address = match url.host() {
+            Some(Host::Ipv4(v4)) => Some(IpAddr::V4(v4)),
+            Some(Host::Ipv6(v6)) => Some(IpAddr::V6(v6)),
+            _ => None,
+        };
+        let allowed = match address {
+            Some(address) => self.policy.allows(SocketAddr::new(address, 0)),
+            None => self.policy.share() == Share::Public,
+        };
+        if !allowed {
+            tracing::info!(tracker = %url, share = self.policy.share().as_str(), "not announced there: not within what is shared");
+        }
+        allowed
+    }
+}

@@ -1,0 +1,447 @@
+//! Framing of the BitTorrent peer protocol (BEP 3, 6, 9, 10) over any byte stream, bounded before allocation.
+//!
+//! A frame is `<length: u32 big-endian><id: u8><payload>`; length 0 is a keep-alive. What librqbit-peer-protocol
+//! can parse it parses; the messages of BEP 6 and the unknown ones, which it refuses, are sorted out here.
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use librqbit_buffers::ByteBuf;
+use librqbit_core::hash_id::Id20;
+use librqbit_peer_protocol::{
+    Handshake, Message, MessageDeserializeError,
+    extended::{
+        ExtendedMessage, PeerExtendedMessageIds,
+        ut_metadata::{UtMetadata, UtMetadataData},
+    },
+};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::torrent::{InfoHash, bencode::Writer};
+
+/// The largest block that is answered: BEP 3 clients may close above 16 KiB, a few old ones ask for 32.
+pub const MAX_REQUEST: u32 = 128 * 1024;
+/// The largest frame that is read: a bitfield of 8 Mi pieces never happens (2048 by rule), a metadata piece is 16 KiB.
+const MAX_FRAME: usize = 64 * 1024;
+const HANDSHAKE_LEN: usize = 68;
+/// Read buffer per connection; grows to `MAX_FRAME` at most.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// Reserved bits of the handshake: BEP 10 (extension protocol) and BEP 6 (fast extension).
+const RESERVED_EXTENDED: u64 = 1 << 20;
+const RESERVED_FAST: u64 = 1 << 2;
+
+const ID_UNCHOKE: u8 = 1;
+const ID_HAVE: u8 = 4;
+const ID_BITFIELD: u8 = 5;
+const ID_PIECE: u8 = 7;
+const ID_EXTENDED: u8 = 20;
+const ID_HAVE_ALL: u8 = 14;
+const ID_HAVE_NONE: u8 = 15;
+const ID_REJECT: u8 = 16;
+
+/// BEP 10: id 0 under `ID_EXTENDED`.
+const EXTENSION_HANDSHAKE: u8 = 0;
+/// The id under which peers send us ut_metadata messages (BEP 10: the receiver chooses).
+const OUR_UT_METADATA: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_METADATA;
+
+#[derive(Debug, Error)]
+pub enum WireError {
+    #[error("reading from the peer: {0}")]
+    Io(#[from] io::Error),
+    #[error("the peer closed the connection")]
+    Closed,
+    #[error("the peer sent a frame of {0} bytes, the limit is {MAX_FRAME}")]
+    TooLarge(usize),
+    #[error("the peer sent something that is not a BitTorrent message: {0}")]
+    Malformed(#[from] MessageDeserializeError),
+    #[error("the peer answered for another torrent")]
+    WrongInfoHash,
+}
+
+/// What the other side said in its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerHello {
+    pub info_hash: InfoHash,
+    pub extended: bool,
+    pub fast: bool,
+}
+
+/// A message as far as a seeder or a metadata fetch cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerMessage {
+    Request {
+        index: u32,
+        begin: u32,
+        length: u32,
+    },
+    Hello {
+        ut_metadata: Option<u8>,
+        metadata_size: Option<u32>,
+    },
+    MetadataRequest(u32),
+    MetadataData {
+        piece: u32,
+        total_size: u32,
+        data: Bytes,
+    },
+    MetadataReject,
+    Other,
+}
+
+/// The reading half of a peer connection.
+pub struct PeerReader<R> {
+    inner: R,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> PeerReader<R> {
+    pub fn new(inner: R) -> Self {
+        Self {
+            inner,
+            buffer: BytesMut::with_capacity(READ_BUFFER),
+        }
+    }
+
+    pub fn get_ref(&self) -> &R {
+        &self.inner
+    }
+
+    /// Reads the 68 bytes that open a connection.
+    pub async fn handshake(&mut self) -> Result<PeerHello, WireError> {
+        while self.buffer.len() < HANDSHAKE_LEN {
+            // The first byte tells a stranger at once: it need not send 68 bytes to be dropped.
+            if self.buffer.first().is_some_and(|b| *b != 19) {
+                Handshake::deserialize(&[self.buffer[0]; HANDSHAKE_LEN])?;
+            }
+            self.fill().await?;
+        }
+        let (handshake, _) = Handshake::deserialize(&self.buffer[..HANDSHAKE_LEN])?;
+        self.buffer.advance(HANDSHAKE_LEN);
+        Ok(PeerHello {
+            info_hash: InfoHash::from_bytes(handshake.info_hash.0),
+            extended: handshake.reserved & RESERVED_EXTENDED != 0,
+            fast: handshake.reserved & RESERVED_FAST != 0,
+        })
+    }
+
+    /// The next message. Cancel safe: a half-read frame stays in the buffer.
+    pub async fn next(&mut self) -> Result<PeerMessage, WireError> {
+        loop {
+            if let Some(message) = self.buffered()? {
+                return Ok(message);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// The next message that has already arrived, if there is one.
+    pub fn buffered(&mut self) -> Result<Option<PeerMessage>, WireError> {
+        let Some(prefix) = self.buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*prefix) as usize;
+        if length > MAX_FRAME {
+            return Err(WireError::TooLarge(length));
+        }
+        if self.buffer.len() < 4 + length {
+            self.buffer.reserve(4 + length - self.buffer.len());
+            return Ok(None);
+        }
+        let frame = self.buffer.split_to(4 + length);
+        decode(&frame).map(Some)
+    }
+
+    async fn fill(&mut self) -> Result<(), WireError> {
+        self.buffer.reserve(READ_BUFFER);
+        match self.inner.read_buf(&mut self.buffer).await? {
+            0 => Err(WireError::Closed),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn decode(frame: &[u8]) -> Result<PeerMessage, WireError> {
+    let message = match Message::deserialize(frame, &[]) {
+        Ok((message, _)) => message,
+        // BEP 5's PORT, BEP 6's five and whatever comes later: not for us, and no reason to hang up.
+        Err(MessageDeserializeError::UnsupportedMessageId(_)) => return Ok(PeerMessage::Other),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(match message {
+        Message::Request(r) => PeerMessage::Request {
+            index: r.index,
+            begin: r.begin,
+            length: r.length,
+        },
+        Message::Extended(ExtendedMessage::Handshake(hello)) => PeerMessage::Hello {
+            ut_metadata: hello.m.ut_metadata.filter(|id| *id != 0),
+            metadata_size: hello.metadata_size,
+        },
+        Message::Extended(ExtendedMessage::UtMetadata(UtMetadata::Request(piece))) => {
+            PeerMessage::MetadataRequest(piece)
+        }
+        Message::Extended(ExtendedMessage::UtMetadata(UtMetadata::Reject(_))) => {
+            PeerMessage::MetadataReject
+        }
+        Message::Extended(ExtendedMessage::UtMetadata(UtMetadata::Data(data))) => {
+            let mut bytes = BytesMut::zeroed(data.len());
+            data.copy_to_slice(&mut bytes);
+            PeerMessage::MetadataData {
+                piece: data.piece(),
+                total_size: total_size(frame),
+                data: bytes.freeze(),
+            }
+        }
+        _ => PeerMessage::Other,
+    })
+}
+
+/// librqbit-peer-protocol checks `total_size` against the data but does not hand it out.
+fn total_size(frame: &[u8]) -> u32 {
+    const KEY: &[u8] = b"10:total_sizei";
+    let digits = frame
+        .windows(KEY.len())
+        .position(|w| w == KEY)
+        .map(|at| &frame[at + KEY.len()..]);
+    let digits = digits
+        .unwrap_or_default()
+        .iter()
+        .take_while(|b| b.is_ascii_digit());
+    digits.fold(0u32, |n, b| {
+        n.saturating_mul(10).saturating_add(u32::from(b - b'0'))
+    })
+}
+
+/// Appends the handshake. Whoever sets `fast` must say HAVE_ALL, HAVE_NONE or a bitfield next (BEP 6).
+pub fn put_handshake(out: &mut BytesMut, info_hash: InfoHash, peer_id: [u8; 20], fast: bool) {
+    let mut handshake = Handshake::new(Id20::new(*info_hash.as_bytes()), Id20::new(peer_id));
+    if fast {
+        handshake.reserved |= RESERVED_FAST;
+    }
+    let at = out.len();
+    out.resize(at + HANDSHAKE_LEN, 0);
+    let written = handshake.serialize_unchecked_len(&mut out[at..]);
+    out.truncate(at + written);
+}
+
+pub fn put_unchoke(out: &mut BytesMut) {
+    put_frame(out, ID_UNCHOKE, &[]);
+}
+
+pub fn put_have_all(out: &mut BytesMut) {
+    put_frame(out, ID_HAVE_ALL, &[]);
+}
+
+pub fn put_have_none(out: &mut BytesMut) {
+    put_frame(out, ID_HAVE_NONE, &[]);
+}
+
+pub fn put_have(out: &mut BytesMut, piece: u32) {
+    put_frame(out, ID_HAVE, &piece.to_be_bytes());
+}
+
+pub fn put_bitfield(out: &mut BytesMut, bits: &[u8]) {
+    put_frame(out, ID_BITFIELD, bits);
+}
+
+/// Refuses a request (BEP 6); only for peers with the fast bit.
+pub fn put_reject(out: &mut BytesMut, index: u32, begin: u32, length: u32) {
+    let mut body = [0; 12];
+    body[..4].copy_from_slice(&index.to_be_bytes());
+    body[4..8].copy_from_slice(&begin.to_be_bytes());
+    body[8..].copy_from_slice(&length.to_be_bytes());
+    put_frame(out, ID_REJECT, &body);
+}
+
+pub fn put_block(out: &mut BytesMut, index: u32, begin: u32, block: &[u8]) {
+    out.reserve(13 + block.len());
+    out.put_u32(9 + block.len() as u32);
+    out.put_u8(ID_PIECE);
+    out.put_u32(index);
+    out.put_u32(begin);
+    out.put_slice(block);
+}
+
+fn put_frame(out: &mut BytesMut, id: u8, body: &[u8]) {
+    out.reserve(5 + body.len());
+    out.put_u32(1 + body.len() as u32);
+    out.put_u8(id);
+    out.put_slice(body);
+}
+
+/// What we say of ourselves in the extended handshake.
+pub struct OurHello {
+    pub port: Option<u16>,
+    pub metadata_size: Option<u32>,
+    /// How many requests may wait at us; clients keep at most so many in flight.
+    pub reqq: u32,
+    /// BEP 21: we only upload on this connection.
+    pub upload_only: bool,
+}
+
+/// The extension handshake (BEP 10). Written here: librqbit's cannot leave out ut_pex, and would announce it.
+pub fn put_hello(out: &mut BytesMut, hello: &OurHello) {
+    let mut dict = Writer::new();
+    dict.open_dict();
+    dict.bytes("m");
+    dict.open_dict();
+    dict.unsigned_at("ut_metadata", OUR_UT_METADATA.into());
+    dict.close();
+    if let Some(size) = hello.metadata_size {
+        dict.unsigned_at("metadata_size", size.into());
+    }
+    if let Some(port) = hello.port {
+        dict.unsigned_at("p", port.into());
+    }
+    dict.unsigned_at("reqq", hello.reqq.into());
+    if hello.upload_only {
+        dict.unsigned_at("upload_only", 1);
+    }
+    dict.bytes_at("v", concat!("narswarm ", env!("CARGO_PKG_VERSION")));
+    dict.close();
+    let mut body = vec![EXTENSION_HANDSHAKE];
+    body.extend_from_slice(&dict.finish());
+    put_frame(out, ID_EXTENDED, &body);
+}
+
+/// One 16 KiB piece of the info dict (BEP 9), under the id that the peer chose.
+pub fn put_metadata_data(
+    out: &mut BytesMut,
+    peer_id: u8,
+    piece: u32,
+    total_size: u32,
+    data: &[u8],
+) {
+    let data = UtMetadataData::from_bytes(piece, total_size, ByteBuf(data));
+    put_message(out, UtMetadata::Data(data), peer_id);
+}
+
+pub fn put_metadata_request(out: &mut BytesMut, peer_id: u8, piece: u32) {
+    put_message(out, UtMetadata::Request(piece), peer_id);
+}
+
+pub fn put_metadata_reject(out: &mut BytesMut, peer_id: u8, piece: u32) {
+    put_message(out, UtMetadata::Reject(piece), peer_id);
+}
+
+/// Serialises one of librqbit's ut_metadata messages. It can only fail for want of space or of the id, and has both.
+fn put_message(out: &mut BytesMut, message: UtMetadata<ByteBuf<'_>>, ut_metadata: u8) {
+    let at = out.len();
+    out.resize(at + librqbit_peer_protocol::MAX_MSG_LEN, 0);
+    let ids = || PeerExtendedMessageIds {
+        ut_metadata: Some(ut_metadata),
+        ut_pex: None,
+    };
+    let message = Message::Extended(ExtendedMessage::UtMetadata(message));
+    let written = message.serialize(&mut out[at..], &ids);
+    debug_assert!(written.is_ok(), "{written:?}");
+    out.truncate(at + written.unwrap_or(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reader(bytes: &[u8]) -> PeerReader<&[u8]> {
+        PeerReader::new(bytes)
+    }
+
+    #[tokio::test]
+    async fn handshake_round_trips() {
+        let hash = InfoHash::from_bytes([7; 20]);
+        let mut out = BytesMut::new();
+        put_handshake(&mut out, hash, [1; 20], true);
+        let hello = reader(&out).handshake().await.unwrap();
+        assert_eq!(
+            hello,
+            PeerHello {
+                info_hash: hash,
+                extended: true,
+                fast: true
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_dropped_at_its_first_byte() {
+        assert!(matches!(
+            reader(b"GET / HTTP/1.1\r\n").handshake().await,
+            Err(WireError::Malformed(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn messages_round_trip() {
+        let mut out = BytesMut::new();
+        put_hello(
+            &mut out,
+            &OurHello {
+                port: Some(6881),
+                metadata_size: Some(123),
+                reqq: 250,
+                upload_only: true,
+            },
+        );
+        put_metadata_data(&mut out, OUR_UT_METADATA, 0, 5, b"hello");
+        put_metadata_request(&mut out, OUR_UT_METADATA, 3);
+        put_metadata_reject(&mut out, OUR_UT_METADATA, 3);
+        put_have_all(&mut out);
+        out.extend_from_slice(&[0, 0, 0, 13, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
+        let mut reader = reader(&out);
+        let expected = [
+            PeerMessage::Hello {
+                ut_metadata: Some(OUR_UT_METADATA),
+                metadata_size: Some(123),
+            },
+            PeerMessage::MetadataData {
+                piece: 0,
+                total_size: 5,
+                data: Bytes::from_static(b"hello"),
+            },
+            PeerMessage::MetadataRequest(3),
+            PeerMessage::MetadataReject,
+            PeerMessage::Other,
+            PeerMessage::Request {
+                index: 1,
+                begin: 2,
+                length: 3,
+            },
+        ];
+        for message in expected {
+            assert_eq!(reader.next().await.unwrap(), message);
+        }
+        assert!(matches!(reader.next().await, Err(WireError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn oversized_and_deeply_nested_frames_are_refused() {
+        assert!(matches!(
+            reader(&[0xff; 8]).next().await,
+            Err(WireError::TooLarge(_))
+        ));
+        let mut bomb = BytesMut::new();
+        let mut body = vec![0, b'd', b'1', b':', b'a'];
+        body.resize(60_000, b'l');
+        put_frame(&mut bomb, 20, &body);
+        assert!(matches!(
+            reader(&bomb).next().await,
+            Err(WireError::Malformed(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000), id in 0u8..24) {
+            let mut framed = BytesMut::new();
+            put_frame(&mut framed, id, &bytes);
+            for input in [&bytes[..], &framed[..]] {
+                let mut reader = reader(&[]);
+                reader.buffer.extend_from_slice(input);
+                while let Ok(Some(_)) = reader.buffered() {}
+            }
+        }
+    }
+}
