@@ -19,13 +19,6 @@ pub struct Offers {
     withdrawn: RwLock<HashSet<InfoHash>>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OffersSummary {
-    pub paths: u64,
-    pub bytes: u64,
-    pub withdrawn: u64,
-}
-
 impl Offers {
     pub fn new(store: Option<Store>) -> Self {
         Self {
@@ -95,26 +88,10 @@ impl Offers {
             .contains(info_hash)
     }
 
-    /// Counted anew: a walk over the catalog, for `status`.
-    pub fn summary(&self) -> OffersSummary {
-        let catalog = self.catalog();
-        let mut seen = HashSet::new();
-        let mut summary = OffersSummary::default();
-        for (row, ours) in catalog.releases().iter().flat_map(|release| release.rows()) {
-            let offered = ours
-                && self.is_installed(&row.hash_part(), &row.nar_hash())
-                && !self.is_withdrawn(&row.info_hash())
-                && seen.insert(row.info_hash());
-            if offered {
-                summary.paths += 1;
-                summary.bytes += row.payload_length();
-            }
-        }
-        summary.withdrawn = self
-            .withdrawn
+    pub fn withdrawn(&self) -> u64 {
+        self.withdrawn
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .len() as u64;
-        summary
+            .len() as u64
     }
 }

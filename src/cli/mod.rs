@@ -10,6 +10,7 @@ mod keygen;
 mod local_path;
 mod payload;
 mod progress;
+mod proxy;
 mod publish;
 mod seedbox;
 mod setup;
@@ -29,6 +30,12 @@ use args::{Arguments, Command};
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     log(&arguments);
+    if matches!(
+        arguments.command,
+        Command::Agent(_) | Command::Seedbox(_) | Command::Fetch(_) | Command::Demo(_)
+    ) {
+        proxy::exempt_loopback();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -68,8 +75,8 @@ pub fn run() -> ExitCode {
 /// Logs go to stderr; `RUST_LOG` chooses what, warnings and our own news by default. The demo tells its own story.
 fn log(arguments: &Arguments) {
     let default = match arguments.command {
-        Command::Demo(_) => "error",
-        _ => "warn,narswarm=info,librqbit=error",
+        Command::Demo(_) => "error,librqbit=off",
+        _ => "warn,narswarm=info,librqbit=off",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

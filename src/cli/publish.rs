@@ -120,17 +120,21 @@ fn roots(args: &PublishArgs, store_dir: &StoreDir) -> Result<Vec<StorePath>, Fai
     Ok(roots)
 }
 
-/// A store path as written, or what a profile link points to.
+/// A store path as written, as its place on disk in a chroot store, or what a profile link points to.
 fn store_path(path: &Path, store_dir: &StoreDir) -> Result<StorePath, Failure> {
     let text = path.to_string_lossy();
-    StorePath::parse(store_dir, &text).or_else(|error| {
-        let target = fs::canonicalize(path)
+    let on_disk = |path: &Path| {
+        let text = path.to_string_lossy().into_owned();
+        let at = text.rfind(store_dir.as_str())?;
+        StorePath::parse(store_dir, text[at..].trim_end_matches('/')).ok()
+    };
+    let linked = || {
+        fs::canonicalize(path)
             .ok()
-            .and_then(|to| StorePath::parse(store_dir, &to.to_string_lossy()).ok());
-        target.ok_or_else(|| {
-            Failure::usage(format!("'{text}' is not a path in {store_dir}: {error}"))
-        })
-    })
+            .and_then(|target| on_disk(&target))
+    };
+    let found = on_disk(path).or_else(linked);
+    found.ok_or_else(|| Failure::usage(format!("'{text}' is not a path in {store_dir}")))
 }
 
 fn failure(error: PublishError) -> Failure {

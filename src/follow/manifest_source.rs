@@ -14,7 +14,7 @@ use futures_util::TryStreamExt;
 use thiserror::Error;
 use url::Url;
 
-use crate::manifest::{LayerEntry, MAX_MANIFEST_BYTES};
+use crate::manifest::{LayerEntry, MAX_LAYER_BYTES, MAX_MANIFEST_BYTES};
 use crate::swarm::{DownloadError, Downloads, Expected, Wanted};
 use crate::torrent::{InfoHash, Magnet};
 use crate::upstream::{Upstream, UpstreamError, UpstreamOptions};
@@ -190,14 +190,21 @@ async fn download(
     info_hash: InfoHash,
     length: Expected,
 ) -> Result<Bytes, ManifestSourceError> {
+    // What an info hash names never changes.
+    if let Some(kept) = downloads.kept(&info_hash) {
+        return read_file(kept, MAX_LAYER_BYTES as u64).await;
+    }
     let download = downloads.download(Wanted { info_hash, length }).await?;
     let part = download.part();
     let mut progress = part.progress();
-    while !part.is_complete() {
+    while !part.is_complete() && part.failure().is_none() {
         progress
             .changed()
             .await
             .map_err(|_| ManifestSourceError::Incomplete(info_hash))?;
+    }
+    if !part.is_complete() {
+        return Err(ManifestSourceError::Incomplete(info_hash));
     }
     let mut bytes = BytesMut::zeroed(part.info().length as usize);
     let read = part.read_complete(0, &mut bytes);

@@ -170,7 +170,6 @@ impl Node {
             shim: address,
             share,
             channels: channels.clone(),
-            offers: offers.clone(),
             swarm: swarm.clone(),
             counters: counters.clone(),
             substituter: substituter.clone(),

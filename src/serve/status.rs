@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::catalog::Offers;
 use crate::follow::{ChannelState, Channels};
 use crate::runtime::Counters;
 use crate::substitute::Substituter;
@@ -128,7 +127,6 @@ pub struct StatusReport {
     pub shim: SocketAddr,
     pub share: Share,
     pub channels: Arc<Channels>,
-    pub offers: Arc<Offers>,
     pub swarm: Arc<Swarm>,
     pub counters: Arc<Counters>,
     pub substituter: Option<Arc<Substituter>>,
@@ -138,7 +136,7 @@ impl StatusReport {
     fn read(&self) -> Status {
         let (known, reachable, uploading_to) = self.swarm.peer_counts();
         let totals = self.counters.totals();
-        let offer = self.offers.summary();
+        let offer = self.swarm.offered();
         let channels = self
             .channels
             .statuses()

@@ -107,6 +107,9 @@ async fn wait_for(
             if part.has(piece as u32) {
                 break;
             }
+            if let Some(reason) = part.failure() {
+                return Err(SourceError::Payload(reason.to_owned()));
+            }
             let changed = timeout(patience.duration(), progress.changed()).await;
             changed
                 .map_err(|_| SourceError::Stalled(patience.duration()))?

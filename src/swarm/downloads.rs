@@ -319,7 +319,7 @@ impl Downloads {
             .await
             .map_err(engine)?;
         loop {
-            if part.is_complete() {
+            if part.is_complete() || part.failure().is_some() {
                 break;
             }
             tokio::select! {
@@ -327,13 +327,12 @@ impl Downloads {
                 changed = progress.changed() => if changed.is_err() { break },
             }
         }
-        self.session
-            .delete(
-                TorrentIdOrHash::Hash(Id20::new(*info_hash.as_bytes())),
-                false,
-            )
-            .await
-            .map_err(engine)
+        let id = TorrentIdOrHash::Hash(Id20::new(*info_hash.as_bytes()));
+        self.session.delete(id, false).await.map_err(engine)?;
+        match part.failure() {
+            Some(reason) => Err(DownloadError::Engine(reason.to_owned())),
+            None => Ok(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Weak<Download>>> {

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits::Places;
-use super::seeder::Seeder;
+use super::offer::OfferError;
+use super::seeder::{Seeder, SeederError};
 use super::share::SharePolicy;
 
 /// After a failed accept (out of descriptors, mostly) there is nothing better to do than to wait a little.
@@ -51,8 +52,10 @@ pub async fn listen(
             let _place = place;
             tokio::select! {
                 () = stop.cancelled() => {}
-                result = seeder.serve(stream) => if let Err(error) = result {
-                    tracing::debug!(%address, %error, "a peer connection ended");
+                result = seeder.serve(stream) => match result {
+                    Ok(()) => {}
+                    Err(SeederError::Offer(error @ OfferError::Withdrawn { .. })) => seeder.counters.error(error.to_string()),
+                    Err(error) => tracing::debug!(%address, %error, "a peer connection ended"),
                 }
             }
         });

@@ -16,7 +16,7 @@ mod trackers;
 mod wire;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub use part_file::PartFile;
 pub use share::{Network, NetworkError, Share};
 
 use limits::{Places, UploadLimit};
-use offer::OfferBook;
+use offer::{OfferBook, OfferSummary};
 use payload_directory::PayloadDirectory;
 use peers::{PeerBook, PeerOrigin};
 use seeder::Seeder;
@@ -99,7 +99,7 @@ impl Swarm {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, SwarmError> {
-        let listener = TcpListener::bind(options.listen).await;
+        let listener = bind(options.listen).await;
         let listener = listener.map_err(|source| SwarmError::Listen {
             address: options.listen,
             source,
@@ -200,6 +200,11 @@ impl Swarm {
             .map_err(SwarmError::Trackers)
     }
 
+    /// What is offered now; counted anew, for `status`.
+    pub fn offered(&self) -> OfferSummary {
+        self.book.summary()
+    }
+
     /// Bytes of the payload files that lie in `hold`.
     pub fn held_bytes(&self) -> u64 {
         self.book.held_bytes()
@@ -212,6 +217,19 @@ impl Swarm {
             self.peers.reachable(),
             self.places.count(),
         )
+    }
+}
+
+/// `[::]` means everywhere: on a machine without IPv6 that is `0.0.0.0`.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
     }
 }
 

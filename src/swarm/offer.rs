@@ -4,7 +4,7 @@
 //! from a payload file that is kept, or from the NAR that is installed: then its frames are made again. Whatever the
 //! source, a piece leaves only with its SHA-1 checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::Hash;
 use std::io;
@@ -69,6 +69,14 @@ pub struct Offer {
     length: u64,
     piece_length: u32,
     content: Content,
+}
+
+/// How much is offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OfferSummary {
+    pub paths: u64,
+    pub bytes: u64,
+    pub withdrawn: u64,
 }
 
 /// Finds offers by info hash; the only place that knows all their kinds.
@@ -177,18 +185,50 @@ impl OfferBook {
 
     /// Bytes of the payload files that lie in `hold`.
     pub fn held_bytes(&self) -> u64 {
+        self.held().values().sum()
+    }
+
+    /// Payload files in `hold`, by name, with their sizes.
+    fn held(&self) -> HashMap<String, u64> {
         let files = self
             .hold
             .iter()
-            .filter_map(|directory| directory.read_dir().ok())
-            .flatten()
-            .flatten();
-        let payloads =
-            files.filter(|file| file.file_name().to_string_lossy().ends_with(".nar.zst"));
-        payloads
-            .filter_map(|file| file.metadata().ok())
-            .map(|metadata| metadata.len())
-            .sum()
+            .filter_map(|directory| directory.read_dir().ok());
+        let payloads = files.flatten().flatten().filter_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            let bytes = file.metadata().ok()?.len();
+            name.ends_with(".nar.zst").then_some((name, bytes))
+        });
+        payloads.collect()
+    }
+
+    /// What is offered now, whatever its bytes come from: a walk over the catalog, for `status`.
+    pub fn summary(&self) -> OfferSummary {
+        let offers = &self.workshop.offers;
+        let (kept, held) = (self.payloads.kept(), self.held());
+        let mut seen = HashSet::new();
+        let mut summary = OfferSummary {
+            withdrawn: offers.withdrawn(),
+            ..OfferSummary::default()
+        };
+        for (row, ours) in offers
+            .catalog()
+            .releases()
+            .iter()
+            .flat_map(|release| release.rows())
+        {
+            let info_hash = row.info_hash();
+            let name = || format!("{}.nar.zst", row.nar_hash().base32());
+            let offered = !offers.is_withdrawn(&info_hash)
+                && ((ours && offers.is_installed(&row.hash_part(), &row.nar_hash()))
+                    || kept.contains(&info_hash)
+                    || (!held.is_empty() && held.get(&name()) == Some(&row.payload_length())));
+            if offered && seen.insert(info_hash) {
+                summary.paths += 1;
+                summary.bytes += row.payload_length();
+            }
+        }
+        summary
     }
 
     /// A download begins: its pieces are offered as they come.
@@ -297,14 +337,15 @@ impl Offer {
         }
     }
 
+    /// The content is not what the row says. A path that is gone altogether was collected: no lie, and it may return.
     fn withdraw(&self, reason: &str) -> OfferError {
+        let path = self.path().to_owned();
+        let reason = reason.to_owned();
+        if path.symlink_metadata().is_err() {
+            return OfferError::Read { path, reason };
+        }
         self.workshop.offers.withdraw(self.info_hash);
-        let error = OfferError::Withdrawn {
-            path: self.path().to_owned(),
-            reason: reason.to_owned(),
-        };
-        tracing::warn!(%error, "an offer was withdrawn");
-        error
+        OfferError::Withdrawn { path, reason }
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
@@ -24,6 +24,8 @@ pub struct PartFile {
     pieces: Mutex<Pieces>,
     /// How many pieces are complete; changes wake readers and seeders.
     progress: watch::Sender<u32>,
+    /// Why nothing can be written any more; set once, `progress` wakes those who wait.
+    failure: OnceLock<String>,
 }
 
 struct Pieces {
@@ -59,6 +61,7 @@ impl PartFile {
             data,
             pieces,
             progress,
+            failure: OnceLock::new(),
         })
     }
 
@@ -96,7 +99,24 @@ impl PartFile {
             .sum()
     }
 
+    /// Why this download cannot go on: a full disk, mostly.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Writes what a peer sent.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.try_write(offset, bytes)
+            .inspect_err(|error| self.fail(error))
+    }
+
+    fn fail(&self, error: &io::Error) {
+        if self.failure.set(error.to_string()).is_ok() {
+            self.progress.send_modify(|_| {});
+        }
+    }
+
+    fn try_write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if offset + bytes.len() as u64 > self.info.length {
             return Err(io::Error::other("a write past the end of the payload"));
         }
@@ -136,10 +156,11 @@ impl PartFile {
             if !pieces.have.set(piece) {
                 return Ok(());
             }
-            pieces.log.write_all(&piece.to_be_bytes())?;
-            pieces.have.ones()
+            let logged = pieces.log.write_all(&piece.to_be_bytes());
+            logged.map(|()| pieces.have.ones())
         };
-        self.progress.send_replace(done);
+        self.progress
+            .send_replace(done.inspect_err(|error| self.fail(error))?);
         Ok(())
     }
 

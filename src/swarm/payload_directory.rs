@@ -1,5 +1,6 @@
 //! Payload files that downloads left, by info hash, within the cache size: the least recently used go first.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,15 @@ impl PayloadDirectory {
     pub fn find(&self, info_hash: &InfoHash) -> Option<PathBuf> {
         let path = self.payload_path(info_hash);
         path.exists().then_some(path)
+    }
+
+    /// The info hashes of all whole payloads.
+    pub fn kept(&self) -> HashSet<InfoHash> {
+        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = files.filter_map(|file| file.file_name().into_string().ok());
+        names
+            .filter_map(|name| name.strip_suffix(".nar.zst")?.parse().ok())
+            .collect()
     }
 
     pub fn payload_path(&self, info_hash: &InfoHash) -> PathBuf {
