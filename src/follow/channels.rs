@@ -17,6 +17,8 @@ use super::manifest_source::ManifestSource;
 
 /// A release of a big channel comes every few hours at most; asking is one small request.
 const REMOTE_INTERVAL: Duration = Duration::from_secs(300);
+/// After a failure; doubled each time. Peers and networks mostly come a moment after the agent.
+const FIRST_RETRY: Duration = Duration::from_secs(3);
 /// A directory costs one read.
 const LOCAL_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -109,18 +111,24 @@ impl Channels {
 
     async fn follow_one(&self, i: usize) {
         let local = self.channels[i].lock().await.is_local();
+        let mut failures = 0;
         loop {
-            self.refresh(i).await;
-            tokio::time::sleep(if local {
-                LOCAL_INTERVAL
+            let pause = match self.refresh(i).await {
+                _ if local => LOCAL_INTERVAL,
+                true => REMOTE_INTERVAL,
+                false => (FIRST_RETRY * 2u32.saturating_pow(failures)).min(REMOTE_INTERVAL),
+            };
+            failures = if pause < REMOTE_INTERVAL {
+                failures + 1
             } else {
-                REMOTE_INTERVAL
-            })
-            .await;
+                0
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
-    async fn refresh(&self, i: usize) {
+    /// Returns whether the source answered with something good.
+    async fn refresh(&self, i: usize) -> bool {
         let mut channel = self.channels[i].lock().await;
         let result = channel.refresh().await;
         let status = channel.status(now());
@@ -137,16 +145,18 @@ impl Channels {
             std::mem::replace(&mut statuses[i], status.clone())
         };
         drop(channel);
+        let good = result.is_ok();
         match result {
             Ok(true) => self.publish_catalog(),
             Ok(false) => {}
             Err(error) if previous.last_error == status.last_error => {
-                tracing::debug!(channel = status.name, %error, "no news")
+                tracing::debug!(channel = status.name, %error, "no news");
             }
             Err(error) => self
                 .counters
                 .error(format!("channel {}: {error}", status.name)),
         }
+        good
     }
 
     fn publish_catalog(&self) {

@@ -13,7 +13,7 @@ use librqbit_tracker_comms::{
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use url::{Host, Url};
+use url::Url;
 
 use crate::torrent::InfoHash;
 
@@ -73,11 +73,13 @@ impl Announcer {
                 udp.clone(),
             );
             if let Some(mut found) = found {
-                let (peers, stop) = (self.peers.clone(), self.stop.clone());
+                let (peers, stop, port) = (self.peers.clone(), self.stop.clone(), self.port);
                 self.tasks.spawn(async move {
                     let listen = async {
                         while let Some(address) = found.next().await {
-                            peers.add(address, PeerOrigin::Tracker);
+                            if !is_ourselves(address, port) {
+                                peers.add(address, PeerOrigin::Tracker);
+                            }
                         }
                     };
                     tokio::select! {
@@ -92,11 +94,10 @@ impl Announcer {
 
     /// With `share = "lan"` only a tracker whose literal address is in the LAN may know of us; with `off` none.
     fn allows(&self, url: &Url) -> bool {
-        let address = match url.host() {
-            Some(Host::Ipv4(v4)) => Some(IpAddr::V4(v4)),
-            Some(Host::Ipv6(v6)) => Some(IpAddr::V6(v6)),
-            _ => None,
-        };
+        // In a udp: URL the url crate takes an address for a name.
+        let address = url
+            .host_str()
+            .and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
         let allowed = match address {
             Some(address) => self.policy.allows(SocketAddr::new(address, 0)),
             None => self.policy.share() == Share::Public,
@@ -106,4 +107,10 @@ impl Announcer {
         }
         allowed
     }
+}
+
+/// Trackers also tell us of our own announce.
+fn is_ourselves(address: SocketAddr, port: u16) -> bool {
+    let own = || if_addrs::get_if_addrs().unwrap_or_default();
+    address.port() == port && own().iter().any(|interface| interface.ip() == address.ip())
 }
