@@ -19,7 +19,7 @@ use crate::torrent::{InfoDict, InfoHash, Metainfo};
 
 use super::local_tracker::{LocalTracker, POLL};
 use super::metadata::{self, MetadataError};
-use super::offer::OfferBook;
+use super::offer_book::OfferBook;
 use super::part_file::{PartFile, part_path};
 use super::payload_directory::PayloadDirectory;
 use super::peers::PeerBook;

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use crate::torrent::{InfoDict, InfoHash, MAX_INFO_DICT, TorrentError};
 
+use super::messages::{self, OurHello};
 use super::peers::PeerBook;
-use super::wire::{self, OurHello, PeerMessage, PeerReader, WireError};
+use super::wire::{PeerMessage, PeerReader, WireError};
 
 /// Peers asked at the same time; the others follow as these fail.
 const PARALLEL: usize = 4;
@@ -95,8 +96,8 @@ async fn converse(
     let (read, mut write) = stream.into_split();
     let mut reader = PeerReader::new(read);
     let mut out = BytesMut::new();
-    wire::put_handshake(&mut out, info_hash, peer_id, false);
-    wire::put_hello(
+    messages::put_handshake(&mut out, info_hash, peer_id, false);
+    messages::put_hello(
         &mut out,
         &OurHello {
             port: None,
@@ -130,7 +131,7 @@ async fn converse(
     }
     let pieces = size.div_ceil(METADATA_PIECE);
     let mut out = BytesMut::new();
-    (0..pieces).for_each(|piece| wire::put_metadata_request(&mut out, id, piece));
+    (0..pieces).for_each(|piece| messages::put_metadata_request(&mut out, id, piece));
     write.write_all(&out).await.map_err(WireError::from)?;
     let mut parts: Vec<Option<bytes::Bytes>> = vec![None; pieces as usize];
     while parts.iter().any(Option::is_none) {

@@ -4,8 +4,10 @@ mod downloads;
 mod limits;
 mod listener;
 mod local_tracker;
+mod messages;
 mod metadata;
 mod offer;
+mod offer_book;
 mod part_file;
 mod payload_directory;
 mod peers;
@@ -14,6 +16,7 @@ mod share;
 mod storage;
 mod trackers;
 mod wire;
+mod workshop;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -36,7 +39,7 @@ pub use part_file::PartFile;
 pub use share::{Network, NetworkError, Share};
 
 use limits::{Places, UploadLimit};
-use offer::{OfferBook, OfferSummary};
+use offer_book::{OfferBook, OfferSummary};
 use payload_directory::PayloadDirectory;
 use peers::{PeerBook, PeerOrigin};
 use seeder::Seeder;

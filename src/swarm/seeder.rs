@@ -19,8 +19,10 @@ use crate::runtime::Counters;
 use crate::torrent::{Bitfield, InfoDict};
 
 use super::limits::UploadLimit;
-use super::offer::{Offer, OfferBook, OfferError};
-use super::wire::{self, MAX_REQUEST, OurHello, PeerHello, PeerMessage, PeerReader, WireError};
+use super::messages::{self, OurHello};
+use super::offer::{Offer, OfferError};
+use super::offer_book::OfferBook;
+use super::wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
 
 /// A peer that says nothing for so long in its handshake holds a place for nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,14 +105,14 @@ impl Upload<'_> {
     async fn run(mut self) -> Result<(), SeederError> {
         let mut have = self.offer.have();
         let mut progress = self.offer.progress();
-        wire::put_handshake(
+        messages::put_handshake(
             &mut self.out,
             self.hello.info_hash,
             self.seeder.peer_id,
             true,
         );
         self.put_have(&have);
-        wire::put_unchoke(&mut self.out);
+        messages::put_unchoke(&mut self.out);
         // The info dict may have to be computed first; whoever brings its own need not wait for that.
         let known = self.offer.known_info().await;
         if known.is_none() {
@@ -168,9 +170,9 @@ impl Upload<'_> {
 
     fn put_have(&mut self, have: &Bitfield) {
         match (self.hello.fast, have.is_full(), have.ones()) {
-            (true, true, _) => wire::put_have_all(&mut self.out),
-            (true, false, 0) => wire::put_have_none(&mut self.out),
-            _ => wire::put_bitfield(&mut self.out, have.as_bytes()),
+            (true, true, _) => messages::put_have_all(&mut self.out),
+            (true, false, 0) => messages::put_have_none(&mut self.out),
+            _ => messages::put_bitfield(&mut self.out, have.as_bytes()),
         }
     }
 
@@ -182,7 +184,7 @@ impl Upload<'_> {
                 reqq: REQUEST_QUEUE,
                 upload_only: self.offer.have().is_full(),
             };
-            wire::put_hello(&mut self.out, &hello);
+            messages::put_hello(&mut self.out, &hello);
         }
     }
 
@@ -191,7 +193,7 @@ impl Upload<'_> {
         let now = self.offer.have();
         for piece in 0..self.offer.piece_count() {
             if now.get(piece) && have.set(piece) {
-                wire::put_have(&mut self.out, piece);
+                messages::put_have(&mut self.out, piece);
             }
         }
     }
@@ -202,9 +204,9 @@ impl Upload<'_> {
         };
         match encoded.chunks(METADATA_PIECE).nth(piece as usize) {
             Some(data) => {
-                wire::put_metadata_data(&mut self.out, id, piece, encoded.len() as u32, data)
+                messages::put_metadata_data(&mut self.out, id, piece, encoded.len() as u32, data)
             }
-            None => wire::put_metadata_reject(&mut self.out, id, piece),
+            None => messages::put_metadata_reject(&mut self.out, id, piece),
         }
     }
 
@@ -231,7 +233,7 @@ impl Upload<'_> {
         }
         if !have.get(index) {
             if self.hello.fast {
-                wire::put_reject(&mut self.out, index, begin, length);
+                messages::put_reject(&mut self.out, index, begin, length);
             }
             return Ok(());
         }
@@ -242,7 +244,7 @@ impl Upload<'_> {
         let block = piece.slice(begin as usize..(begin + length) as usize);
         self.piece = Some((index, piece));
         self.seeder.limit.wait(block.len()).await;
-        wire::put_block(&mut self.out, index, begin, &block);
+        messages::put_block(&mut self.out, index, begin, &block);
         self.seeder.counters.uploaded(block.len() as u64);
         Ok(())
     }

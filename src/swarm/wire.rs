@@ -5,46 +5,27 @@
 
 use std::io;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use librqbit_buffers::ByteBuf;
-use librqbit_core::hash_id::Id20;
+use bytes::{Buf, Bytes, BytesMut};
 use librqbit_peer_protocol::{
     Handshake, Message, MessageDeserializeError,
-    extended::{
-        ExtendedMessage, PeerExtendedMessageIds,
-        ut_metadata::{UtMetadata, UtMetadataData},
-    },
+    extended::{ExtendedMessage, ut_metadata::UtMetadata},
 };
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::torrent::{InfoHash, bencode::Writer};
+use crate::torrent::InfoHash;
 
 /// The largest block that is answered: BEP 3 clients may close above 16 KiB, a few old ones ask for 32.
 pub const MAX_REQUEST: u32 = 128 * 1024;
-/// The largest frame that is read: a bitfield of 8 Mi pieces never happens (2048 by rule), a metadata piece is 16 KiB.
+/// The largest frame that is read: a bitfield has 512 bytes (4096 pieces by rule), a metadata piece is 16 KiB.
 const MAX_FRAME: usize = 64 * 1024;
-const HANDSHAKE_LEN: usize = 68;
+pub const HANDSHAKE_LEN: usize = 68;
 /// Read buffer per connection; grows to `MAX_FRAME` at most.
 const READ_BUFFER: usize = 4 * 1024;
 
 /// Reserved bits of the handshake: BEP 10 (extension protocol) and BEP 6 (fast extension).
 const RESERVED_EXTENDED: u64 = 1 << 20;
-const RESERVED_FAST: u64 = 1 << 2;
-
-const ID_UNCHOKE: u8 = 1;
-const ID_HAVE: u8 = 4;
-const ID_BITFIELD: u8 = 5;
-const ID_PIECE: u8 = 7;
-const ID_EXTENDED: u8 = 20;
-const ID_HAVE_ALL: u8 = 14;
-const ID_HAVE_NONE: u8 = 15;
-const ID_REJECT: u8 = 16;
-
-/// BEP 10: id 0 under `ID_EXTENDED`.
-const EXTENSION_HANDSHAKE: u8 = 0;
-/// The id under which peers send us ut_metadata messages (BEP 10: the receiver chooses).
-const OUR_UT_METADATA: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_METADATA;
+pub const RESERVED_FAST: u64 = 1 << 2;
 
 #[derive(Debug, Error)]
 pub enum WireError {
@@ -214,134 +195,12 @@ fn total_size(frame: &[u8]) -> u32 {
     })
 }
 
-/// Appends the handshake. Whoever sets `fast` must say HAVE_ALL, HAVE_NONE or a bitfield next (BEP 6).
-pub fn put_handshake(out: &mut BytesMut, info_hash: InfoHash, peer_id: [u8; 20], fast: bool) {
-    let mut handshake = Handshake::new(Id20::new(*info_hash.as_bytes()), Id20::new(peer_id));
-    if fast {
-        handshake.reserved |= RESERVED_FAST;
-    }
-    let at = out.len();
-    out.resize(at + HANDSHAKE_LEN, 0);
-    let written = handshake.serialize_unchecked_len(&mut out[at..]);
-    out.truncate(at + written);
-}
-
-pub fn put_unchoke(out: &mut BytesMut) {
-    put_frame(out, ID_UNCHOKE, &[]);
-}
-
-pub fn put_have_all(out: &mut BytesMut) {
-    put_frame(out, ID_HAVE_ALL, &[]);
-}
-
-pub fn put_have_none(out: &mut BytesMut) {
-    put_frame(out, ID_HAVE_NONE, &[]);
-}
-
-pub fn put_have(out: &mut BytesMut, piece: u32) {
-    put_frame(out, ID_HAVE, &piece.to_be_bytes());
-}
-
-pub fn put_bitfield(out: &mut BytesMut, bits: &[u8]) {
-    put_frame(out, ID_BITFIELD, bits);
-}
-
-/// Refuses a request (BEP 6); only for peers with the fast bit.
-pub fn put_reject(out: &mut BytesMut, index: u32, begin: u32, length: u32) {
-    let mut body = [0; 12];
-    body[..4].copy_from_slice(&index.to_be_bytes());
-    body[4..8].copy_from_slice(&begin.to_be_bytes());
-    body[8..].copy_from_slice(&length.to_be_bytes());
-    put_frame(out, ID_REJECT, &body);
-}
-
-pub fn put_block(out: &mut BytesMut, index: u32, begin: u32, block: &[u8]) {
-    out.reserve(13 + block.len());
-    out.put_u32(9 + block.len() as u32);
-    out.put_u8(ID_PIECE);
-    out.put_u32(index);
-    out.put_u32(begin);
-    out.put_slice(block);
-}
-
-fn put_frame(out: &mut BytesMut, id: u8, body: &[u8]) {
-    out.reserve(5 + body.len());
-    out.put_u32(1 + body.len() as u32);
-    out.put_u8(id);
-    out.put_slice(body);
-}
-
-/// What we say of ourselves in the extended handshake.
-pub struct OurHello {
-    pub port: Option<u16>,
-    pub metadata_size: Option<u32>,
-    /// How many requests may wait at us; clients keep at most so many in flight.
-    pub reqq: u32,
-    /// BEP 21: we only upload on this connection.
-    pub upload_only: bool,
-}
-
-/// The extension handshake (BEP 10). Written here: librqbit's cannot leave out ut_pex, and would announce it.
-pub fn put_hello(out: &mut BytesMut, hello: &OurHello) {
-    let mut dict = Writer::new();
-    dict.open_dict();
-    dict.bytes("m");
-    dict.open_dict();
-    dict.unsigned_at("ut_metadata", OUR_UT_METADATA.into());
-    dict.close();
-    if let Some(size) = hello.metadata_size {
-        dict.unsigned_at("metadata_size", size.into());
-    }
-    if let Some(port) = hello.port {
-        dict.unsigned_at("p", port.into());
-    }
-    dict.unsigned_at("reqq", hello.reqq.into());
-    if hello.upload_only {
-        dict.unsigned_at("upload_only", 1);
-    }
-    dict.bytes_at("v", concat!("narswarm ", env!("CARGO_PKG_VERSION")));
-    dict.close();
-    let mut body = vec![EXTENSION_HANDSHAKE];
-    body.extend_from_slice(&dict.finish());
-    put_frame(out, ID_EXTENDED, &body);
-}
-
-/// One 16 KiB piece of the info dict (BEP 9), under the id that the peer chose.
-pub fn put_metadata_data(
-    out: &mut BytesMut,
-    peer_id: u8,
-    piece: u32,
-    total_size: u32,
-    data: &[u8],
-) {
-    let data = UtMetadataData::from_bytes(piece, total_size, ByteBuf(data));
-    put_message(out, UtMetadata::Data(data), peer_id);
-}
-
-pub fn put_metadata_request(out: &mut BytesMut, peer_id: u8, piece: u32) {
-    put_message(out, UtMetadata::Request(piece), peer_id);
-}
-
-pub fn put_metadata_reject(out: &mut BytesMut, peer_id: u8, piece: u32) {
-    put_message(out, UtMetadata::Reject(piece), peer_id);
-}
-
-/// Serialises one of librqbit's ut_metadata messages. It can only fail for want of space or of the id, and has both.
-fn put_message(out: &mut BytesMut, message: UtMetadata<ByteBuf<'_>>, ut_metadata: u8) {
-    let at = out.len();
-    out.resize(at + librqbit_peer_protocol::MAX_MSG_LEN, 0);
-    let ids = || PeerExtendedMessageIds {
-        ut_metadata: Some(ut_metadata),
-        ut_pex: None,
-    };
-    let message = Message::Extended(ExtendedMessage::UtMetadata(message));
-    let written = message.serialize(&mut out[at..], &ids);
-    debug_assert!(written.is_ok(), "{written:?}");
-    out.truncate(at + written.unwrap_or(0));
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::messages::{
+        OUR_UT_METADATA, OurHello, put_frame, put_handshake, put_have_all, put_hello,
+        put_metadata_data, put_metadata_reject, put_metadata_request,
+    };
     use super::*;
     use proptest::prelude::*;
 

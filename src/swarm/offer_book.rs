@@ -1,0 +1,202 @@
+//! Finds what can be served by info hash.
+//!
+//! A row is served only while a verified manifest lists it. Its pieces come, in this order, from a running download,
+//! from a payload file that is kept, or from the NAR that is installed: then its frames are made again.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::catalog::{Entry, InfoDicts, Offers, PlainFile};
+use crate::torrent::InfoHash;
+
+use super::offer::{Content, Offer};
+use super::part_file::PartFile;
+use super::payload_directory::PayloadDirectory;
+use super::workshop::Workshop;
+
+/// How much is offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OfferSummary {
+    pub paths: u64,
+    pub bytes: u64,
+    pub withdrawn: u64,
+}
+
+/// Finds offers by info hash; the only place that knows all their kinds.
+pub struct OfferBook {
+    offers: Arc<Offers>,
+    workshop: Arc<Workshop>,
+    payloads: PayloadDirectory,
+    /// Payload files that somebody put there, named after the NarHash (a seedbox's `location`).
+    hold: Option<PathBuf>,
+    running: RwLock<HashMap<InfoHash, Arc<PartFile>>>,
+    files: RwLock<HashMap<InfoHash, PlainFile>>,
+}
+
+impl OfferBook {
+    pub fn new(
+        offers: Arc<Offers>,
+        infos: Arc<InfoDicts>,
+        payloads: PayloadDirectory,
+        hold: Option<PathBuf>,
+    ) -> Self {
+        let workshop = Arc::new(Workshop::new(offers.clone(), infos));
+        Self {
+            offers,
+            workshop,
+            payloads,
+            hold,
+            running: RwLock::default(),
+            files: RwLock::default(),
+        }
+    }
+
+    /// What this machine can serve under this info hash, if anything.
+    pub fn find(&self, info_hash: &InfoHash) -> Option<Offer> {
+        if let Some(file) = self
+            .files
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(info_hash)
+            .cloned()
+        {
+            let (length, piece_length) = (file.info.length, file.info.piece_length);
+            self.workshop.remember(*info_hash, file.info);
+            return Some(self.offer(
+                *info_hash,
+                length,
+                length,
+                piece_length,
+                Content::File(file.path),
+            ));
+        }
+        let entry = self.offers.catalog().find_payload(info_hash)?;
+        let content = self.content(&entry)?;
+        Some(self.offer(
+            *info_hash,
+            entry.nar_size,
+            entry.payload_length,
+            entry.piece_length(),
+            content,
+        ))
+    }
+
+    fn content(&self, entry: &Entry) -> Option<Content> {
+        let running = self
+            .running
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&entry.info_hash)
+            .cloned();
+        if let Some(part) = running {
+            return Some(Content::Download(part));
+        }
+        if let Some(path) = self.payloads.find(&entry.info_hash) {
+            return Some(Content::File(path));
+        }
+        let held = self
+            .hold
+            .as_ref()
+            .map(|directory| directory.join(entry.payload_name()));
+        if let Some(path) = held.filter(|path| {
+            path.metadata()
+                .is_ok_and(|m| m.len() == entry.payload_length)
+        }) {
+            return (!self.offers.is_withdrawn(&entry.info_hash)).then_some(Content::File(path));
+        }
+        let entry = self.offers.installed_payload(&entry.info_hash)?;
+        let path = self.offers.store()?.real_path(&entry.store_path);
+        Some(Content::Installed { path })
+    }
+
+    fn offer(
+        &self,
+        info_hash: InfoHash,
+        size: u64,
+        length: u64,
+        piece_length: u32,
+        content: Content,
+    ) -> Offer {
+        Offer {
+            workshop: self.workshop.clone(),
+            info_hash,
+            size,
+            length,
+            piece_length,
+            content,
+        }
+    }
+
+    /// Bytes of the payload files that lie in `hold`.
+    pub fn held_bytes(&self) -> u64 {
+        self.held().values().sum()
+    }
+
+    /// Payload files in `hold`, by name, with their sizes.
+    fn held(&self) -> HashMap<String, u64> {
+        let files = self
+            .hold
+            .iter()
+            .filter_map(|directory| directory.read_dir().ok());
+        let payloads = files.flatten().flatten().filter_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            let bytes = file.metadata().ok()?.len();
+            name.ends_with(".nar.zst").then_some((name, bytes))
+        });
+        payloads.collect()
+    }
+
+    /// What is offered now, whatever its bytes come from: a walk over the catalog, for `status`.
+    pub fn summary(&self) -> OfferSummary {
+        let offers = &self.offers;
+        let (kept, held) = (self.payloads.kept(), self.held());
+        let mut seen = HashSet::new();
+        let mut summary = OfferSummary {
+            withdrawn: offers.withdrawn(),
+            ..OfferSummary::default()
+        };
+        for (row, ours) in offers
+            .catalog()
+            .releases()
+            .iter()
+            .flat_map(|release| release.rows())
+        {
+            let info_hash = row.info_hash();
+            let name = || format!("{}.nar.zst", row.nar_hash().base32());
+            let offered = !offers.is_withdrawn(&info_hash)
+                && ((ours && offers.is_installed(&row.hash_part(), &row.nar_hash()))
+                    || kept.contains(&info_hash)
+                    || (!held.is_empty() && held.get(&name()) == Some(&row.payload_length())));
+            if offered && seen.insert(info_hash) {
+                summary.paths += 1;
+                summary.bytes += row.payload_length();
+            }
+        }
+        summary
+    }
+
+    /// A download begins: its pieces are offered as they come.
+    pub fn started(&self, part: Arc<PartFile>) {
+        self.running
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(part.info_hash(), part);
+    }
+
+    pub fn ended(&self, info_hash: &InfoHash) {
+        self.running
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(info_hash);
+    }
+
+    /// Serves these files beside the catalog's payloads.
+    pub fn set_files(&self, files: Vec<PlainFile>) {
+        let files = files
+            .into_iter()
+            .map(|file| (file.info.info_hash(), file))
+            .collect();
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+}
