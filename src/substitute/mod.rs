@@ -4,6 +4,7 @@ mod active;
 mod nar_body;
 mod narinfos;
 mod payload_source;
+mod prefetch;
 mod quarantine;
 mod source;
 mod store_source;

@@ -13,6 +13,7 @@ use crate::catalog::Entry;
 use crate::nix::{NarHash, StorePath};
 use crate::runtime::{Counters, Source};
 use crate::swarm::Downloads;
+use crate::torrent::InfoHash;
 use crate::upstream::{BreakerState, Upstream};
 
 use super::active::{ActiveGuard, ActiveNars};
@@ -64,6 +65,18 @@ pub struct Plan {
     pub nar_hash: NarHash,
     pub nar_size: u64,
     pub candidates: Vec<Candidate>,
+}
+
+impl Plan {
+    /// The payload that the swarm would be asked for.
+    pub fn payload(&self) -> Option<InfoHash> {
+        self.candidates
+            .iter()
+            .find_map(|candidate| match candidate {
+                Candidate::Swarm(row) => Some(row.info_hash),
+                Candidate::Store(_) | Candidate::Upstream(_) => None,
+            })
+    }
 }
 
 /// What the work on every NAR needs.

@@ -11,6 +11,7 @@ use crate::upstream::{Body, Upstream};
 
 use super::active::ActiveNar;
 use super::nar_body::{self, Candidate, Means, NarBody, Plan};
+use super::prefetch::Prefetch;
 
 /// What a substituter is made of.
 pub struct SubstituterParts {
@@ -26,11 +27,16 @@ pub struct Substituter {
     offers: Arc<Offers>,
     upstreams: Vec<Arc<Upstream>>,
     keys: TrustedKeys,
+    prefetch: Option<Arc<Prefetch>>,
     means: Means,
 }
 
 impl Substituter {
     pub fn new(parts: SubstituterParts) -> Self {
+        let prefetch = parts
+            .downloads
+            .clone()
+            .map(|downloads| Prefetch::new(downloads, parts.counters.clone()));
         let means = Means {
             downloads: parts.downloads,
             narinfos: Arc::default(),
@@ -42,6 +48,7 @@ impl Substituter {
             offers: parts.offers,
             upstreams: parts.upstreams,
             keys: parts.keys,
+            prefetch,
             means,
         }
     }
@@ -69,8 +76,13 @@ impl Substituter {
 
     /// The narinfo of a store path: from a verified manifest, else from an upstream. `None` is a 404.
     pub async fn narinfo(&self, hash_part: &HashPart) -> Option<Narinfo> {
-        if let Some(entry) = self.rows(hash_part).next() {
-            return Some(entry.narinfo());
+        if let Some(row) = self.rows(hash_part).next() {
+            if let Some(prefetch) = &self.prefetch
+                && !self.offers.is_installed(hash_part, &row.nar_hash)
+            {
+                prefetch.narinfo_asked(&row);
+            }
+            return Some(row.narinfo());
         }
         let mut unanswered = false;
         for upstream in &self.upstreams {
@@ -99,6 +111,11 @@ impl Substituter {
         let plan = self.plan(hash_part, nar_hash).await?;
         if from >= plan.nar_size {
             return None;
+        }
+        if let Some(prefetch) = &self.prefetch {
+            plan.payload()
+                .iter()
+                .for_each(|payload| prefetch.nar_asked(payload));
         }
         nar_body::start(plan, from, self.means.clone()).await
     }

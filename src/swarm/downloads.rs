@@ -9,6 +9,7 @@ use std::time::Duration;
 use librqbit::api::TorrentIdOrHash;
 use librqbit::{AddTorrent, AddTorrentOptions, PeerConnectionOptions, Session, SessionOptions};
 use librqbit_core::hash_id::Id20;
+use moka::future::Cache;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ const DISK_PERMITS: usize = 64;
 const PARALLEL_CHECKS: usize = 32;
 /// Requests in flight per peer. 16 KiB each: 2 MiB fill 100 Mbit/s at 160 ms.
 const REQUEST_WINDOW: usize = 128;
+/// Info dicts in memory between narinfo and NAR; most have a few hundred bytes.
+const KNOWN_INFOS: u64 = 1000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PEER_SILENCE: Duration = Duration::from_secs(20);
 
@@ -48,6 +51,8 @@ pub enum DownloadError {
     Disk { path: PathBuf, source: io::Error },
     #[error(transparent)]
     InfoDicts(#[from] InfoDictsError),
+    #[error(transparent)]
+    Shared(Arc<DownloadError>),
     #[error("librqbit: {0}")]
     Engine(String),
 }
@@ -98,6 +103,8 @@ pub struct Downloads {
     tracker: Arc<LocalTracker>,
     peers: Arc<PeerBook>,
     infos: Arc<InfoDicts>,
+    /// Info dicts of a moment ago, and those being fetched.
+    known: Cache<InfoHash, Arc<InfoDict>>,
     book: Arc<OfferBook>,
     directory: PayloadDirectory,
     peer_id: [u8; 20],
@@ -143,6 +150,7 @@ impl Downloads {
             tracker,
             peers,
             infos,
+            known: Cache::new(KNOWN_INFOS),
             book,
             directory,
             peer_id,
@@ -170,8 +178,25 @@ impl Downloads {
         self.lock().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// The info dict: kept, or fetched from peers and kept.
+    /// Whether there is anybody to ask.
+    pub fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    pub fn cache_size(&self) -> u64 {
+        self.directory.limit()
+    }
+
+    /// The info dict: kept, or fetched from peers and kept. Whoever asks at the same time shares one fetch.
     pub async fn info(&self, wanted: Wanted) -> Result<Arc<InfoDict>, DownloadError> {
+        let found = self
+            .known
+            .try_get_with(wanted.info_hash, self.find_info(wanted))
+            .await;
+        found.map_err(DownloadError::Shared)
+    }
+
+    async fn find_info(&self, wanted: Wanted) -> Result<Arc<InfoDict>, DownloadError> {
         if let Some(info) = self.infos.get(&wanted.info_hash)? {
             return Ok(Arc::new(info));
         }
