@@ -1,11 +1,15 @@
 //! Substitution policy: which source answers Nix, in which order, and what happens when one fails.
 
 mod active;
+mod experience;
+mod lane;
 mod nar_body;
 mod narinfos;
 mod payload_source;
+mod plan;
 mod prefetch;
 mod quarantine;
+mod race;
 mod source;
 mod store_source;
 mod substituter;

@@ -12,7 +12,7 @@ use crate::catalog::Entry;
 use crate::payload::{FrameTable, decode_frame};
 use crate::swarm::{Download, Downloads, Expected, PartFile, Wanted};
 
-use super::source::{Patience, SourceError, SourceStream};
+use super::source::{STALL, SourceError, SourceStream};
 
 /// Where compressed bytes are read from.
 #[derive(Clone)]
@@ -22,11 +22,7 @@ enum Payload {
 }
 
 /// Joins or starts the download of `entry` and streams its NAR.
-pub async fn open(
-    downloads: &Arc<Downloads>,
-    entry: &Entry,
-    patience: Patience,
-) -> Result<SourceStream, SourceError> {
+pub async fn open(downloads: &Arc<Downloads>, entry: &Entry) -> Result<SourceStream, SourceError> {
     let wanted = Wanted {
         info_hash: entry.info_hash,
         length: Expected::Exactly(entry.payload_length),
@@ -42,10 +38,8 @@ pub async fn open(
         };
         Ok::<_, SourceError>((info, payload))
     };
-    let stalled = |_| SourceError::Stalled(patience.duration());
-    let (info, payload) = timeout(patience.duration(), find)
-        .await
-        .map_err(stalled)??;
+    let stalled = |_| SourceError::Stalled(STALL);
+    let (info, payload) = timeout(STALL, find).await.map_err(stalled)??;
     let frames = info.frames.as_deref().unwrap_or_default();
     let table = FrameTable::new(entry.nar_size, entry.payload_length, frames);
     let table = Arc::new(table.map_err(|error| SourceError::Payload(error.to_string()))?);
@@ -53,7 +47,7 @@ pub async fn open(
         let (payload, table) = (payload.clone(), table.clone());
         async move {
             let i = next.filter(|i| *i < table.len())?;
-            match frame(&payload, &table, i, patience).await {
+            match frame(&payload, &table, i).await {
                 Ok(raw) => Some((Ok(raw), Some(i + 1))),
                 Err(error) => Some((Err(error), None)),
             }
@@ -62,14 +56,9 @@ pub async fn open(
     Ok(stream.boxed())
 }
 
-async fn frame(
-    payload: &Payload,
-    table: &Arc<FrameTable>,
-    i: usize,
-    patience: Patience,
-) -> Result<Bytes, SourceError> {
+async fn frame(payload: &Payload, table: &Arc<FrameTable>, i: usize) -> Result<Bytes, SourceError> {
     if let Payload::Running(download) = payload {
-        wait_for(download.part(), table, i, patience).await?;
+        wait_for(download.part(), table, i).await?;
     }
     let (payload, table) = (payload.clone(), table.clone());
     let decoded = tokio::task::spawn_blocking(move || {
@@ -92,12 +81,7 @@ async fn frame(
 }
 
 /// Waits for every piece of frame `i`; a download that makes no progress at all for too long is given up.
-async fn wait_for(
-    part: &PartFile,
-    table: &FrameTable,
-    i: usize,
-    patience: Patience,
-) -> Result<(), SourceError> {
+async fn wait_for(part: &PartFile, table: &FrameTable, i: usize) -> Result<(), SourceError> {
     let range = table.compressed(i);
     let piece_length = u64::from(part.info().piece_length);
     let mut progress = part.progress();
@@ -110,9 +94,9 @@ async fn wait_for(
             if let Some(reason) = part.failure() {
                 return Err(SourceError::Payload(reason.to_owned()));
             }
-            let changed = timeout(patience.duration(), progress.changed()).await;
+            let changed = timeout(STALL, progress.changed()).await;
             changed
-                .map_err(|_| SourceError::Stalled(patience.duration()))?
+                .map_err(|_| SourceError::Stalled(STALL))?
                 .map_err(|_| SourceError::Absent)?;
         }
     }

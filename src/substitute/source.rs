@@ -31,25 +31,7 @@ pub enum SourceError {
     WrongNar,
 }
 
-/// How long a source may keep Nix waiting for its next bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// Another source can take over: Nix should hardly notice.
-    Short,
-    /// There is no other: wait as long as something may still come.
-    Long,
-}
-
-/// The usual gap between pieces is well below a second; after this an upstream is the better bet.
-const SHORT: Duration = Duration::from_secs(8);
-/// Nix itself gives up after `stalled-download-timeout` = 300 s; an honest cut well before that lets it retry.
-const LONG: Duration = Duration::from_secs(90);
-
-impl Patience {
-    pub fn duration(self) -> Duration {
-        match self {
-            Self::Short => SHORT,
-            Self::Long => LONG,
-        }
-    }
-}
+/// A download without a new piece for so long has failed. Nix itself gives up after `stalled-download-timeout` = 300 s;
+/// an honest cut well before that lets it retry. (When another source can take over, `experience` brings it in long
+/// before this.)
+pub const STALL: Duration = Duration::from_secs(90);

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::catalog::{Entry, Offers};
 use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, StorePath, TrustedKeys};
-use crate::runtime::Counters;
+use crate::runtime::{Counters, Source};
 use crate::swarm::Downloads;
 use crate::upstream::{Body, Upstream};
 
 use super::active::ActiveNar;
-use super::nar_body::{self, Candidate, Means, NarBody, Plan};
+use super::nar_body::{self, NarBody};
+use super::plan::{Candidate, Means, Plan};
 use super::prefetch::Prefetch;
 
 /// What a substituter is made of.
@@ -41,6 +42,7 @@ impl Substituter {
             downloads: parts.downloads,
             narinfos: Arc::default(),
             quarantine: Arc::default(),
+            experience: Arc::default(),
             counters: parts.counters,
             active: Arc::default(),
         };
@@ -177,8 +179,18 @@ impl Substituter {
         let (store_path, nar_size) = known?;
         let mut candidates = Vec::new();
         candidates.extend(installed.map(|(_, _, path)| Candidate::Store(path)));
-        candidates.extend(row.map(|row| Candidate::Swarm(Box::new(row))));
-        candidates.extend(self.upstreams.iter().cloned().map(Candidate::Upstream));
+        let swarm = row.map(|row| Candidate::Swarm(Box::new(row)));
+        let upstreams = self.upstreams.iter().cloned().map(Candidate::Upstream);
+        let others: Vec<Candidate> = swarm.into_iter().chain(upstreams).collect();
+        candidates.extend(others);
+        // A swarm that keeps losing goes behind the upstreams that are well.
+        if candidates
+            .iter()
+            .any(|c| c.source() == Source::Upstream && c.is_promising())
+            && self.means.experience.avoids_swarm()
+        {
+            candidates.sort_by_key(|candidate| candidate.source() == Source::Swarm);
+        }
         Some(Plan {
             store_path,
             nar_hash: *nar_hash,

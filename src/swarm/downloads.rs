@@ -178,6 +178,11 @@ impl Downloads {
         self.lock().values().filter_map(Weak::upgrade).collect()
     }
 
+    /// Whether the info dict was at hand a moment ago.
+    pub fn knows(&self, info_hash: &InfoHash) -> bool {
+        self.known.contains_key(info_hash)
+    }
+
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
         !self.peers.is_empty()

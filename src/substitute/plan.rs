@@ -1,0 +1,103 @@
+//! What is asked for and who may have it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::catalog::Entry;
+use crate::nix::{NarHash, StorePath};
+use crate::runtime::{Counters, Source};
+use crate::swarm::Downloads;
+use crate::torrent::InfoHash;
+use crate::upstream::{BreakerState, Upstream};
+
+use super::active::ActiveNars;
+use super::experience::Experience;
+use super::narinfos::Narinfos;
+use super::quarantine::Quarantine;
+use super::source::{SourceError, SourceStream};
+use super::{payload_source, store_source, upstream_source};
+
+/// A source that may be asked.
+#[derive(Clone)]
+pub enum Candidate {
+    Store(PathBuf),
+    Swarm(Box<Entry>),
+    Upstream(Arc<Upstream>),
+}
+
+/// A NAR and its candidates in the order of preference.
+pub struct Plan {
+    pub store_path: StorePath,
+    pub nar_hash: NarHash,
+    pub nar_size: u64,
+    pub candidates: Vec<Candidate>,
+}
+
+/// What the work on every NAR needs.
+#[derive(Clone)]
+pub struct Means {
+    pub downloads: Option<Arc<Downloads>>,
+    pub narinfos: Arc<Narinfos>,
+    pub quarantine: Arc<Quarantine>,
+    pub experience: Arc<Experience>,
+    pub counters: Arc<Counters>,
+    pub active: Arc<ActiveNars>,
+}
+
+impl Plan {
+    /// The payload that the swarm would be asked for.
+    pub fn payload(&self) -> Option<InfoHash> {
+        self.candidates
+            .iter()
+            .find_map(|candidate| match candidate {
+                Candidate::Swarm(row) => Some(row.info_hash),
+                Candidate::Store(_) | Candidate::Upstream(_) => None,
+            })
+    }
+}
+
+impl Candidate {
+    pub fn source(&self) -> Source {
+        match self {
+            Self::Store(_) => Source::Store,
+            Self::Swarm(_) => Source::Swarm,
+            Self::Upstream(_) => Source::Upstream,
+        }
+    }
+
+    /// Whether it is worth bringing in while another one still works.
+    pub fn is_promising(&self) -> bool {
+        match self {
+            Self::Upstream(upstream) => upstream.state() == BreakerState::Closed,
+            Self::Swarm(_) => true,
+            Self::Store(_) => false,
+        }
+    }
+
+    /// The NAR from its start; nothing happens before the first byte is asked of the stream.
+    pub fn open(&self, plan: &Plan, means: &Means) -> SourceStream {
+        let (candidate, means) = (self.clone(), means.clone());
+        let (hash_part, nar_hash) = (plan.store_path.hash_part(), plan.nar_hash);
+        let open = async move {
+            match candidate {
+                Self::Store(path) => Ok(store_source::open(path)),
+                Self::Swarm(row) => {
+                    let downloads = means.downloads.ok_or(SourceError::Absent)?;
+                    payload_source::open(&downloads, &row).await
+                }
+                Self::Upstream(upstream) => {
+                    let narinfo = means.narinfos.from(&upstream, &hash_part).await?;
+                    upstream_source::open(
+                        &upstream,
+                        &narinfo.ok_or(SourceError::Absent)?,
+                        &nar_hash,
+                    )
+                    .await
+                }
+            }
+        };
+        stream::once(open).try_flatten().boxed()
+    }
+}
