@@ -16,6 +16,7 @@ mod seedbox;
 mod setup;
 mod status;
 mod substituter_client;
+mod systemd;
 mod torrent;
 
 use std::io::IsTerminal;

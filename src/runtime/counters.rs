@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// `status` shows the newest problems only; the log has them all.
-const KEPT_ERRORS: usize = 20;
+const KEPT: usize = 20;
 
 /// Where the bytes of a NAR came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub struct Counters {
     uploaded: AtomicU64,
     wasted: AtomicU64,
     refused_404: AtomicU64,
+    refused: Mutex<VecDeque<String>>,
     errors: Mutex<VecDeque<String>>,
 }
 
@@ -45,6 +46,7 @@ pub struct Totals {
     pub uploaded: u64,
     pub wasted: u64,
     pub refused_404: u64,
+    pub refused: Vec<String>,
     pub errors: Vec<String>,
 }
 
@@ -67,20 +69,15 @@ impl Counters {
     }
 
     /// A narinfo was answered 404 only because an upstream could not be asked: Nix now builds from source.
-    pub fn refused(&self) {
+    pub fn refused(&self, hash_part: String) {
         self.refused_404.fetch_add(1, Relaxed);
+        remember(&self.refused, hash_part);
     }
 
     /// Something that a person should see; also logged.
     pub fn error(&self, message: String) {
         tracing::warn!("{message}");
-        let mut errors = self.errors.lock().unwrap_or_else(|e| e.into_inner());
-        if errors.back() != Some(&message) {
-            errors.push_back(message);
-        }
-        if errors.len() > KEPT_ERRORS {
-            errors.pop_front();
-        }
+        remember(&self.errors, message);
     }
 
     pub fn totals(&self) -> Totals {
@@ -91,13 +88,27 @@ impl Counters {
             uploaded: self.uploaded.load(Relaxed),
             wasted: self.wasted.load(Relaxed),
             refused_404: self.refused_404.load(Relaxed),
-            errors: self
-                .errors
-                .lock()
-                .unwrap_or_else(|e| e.into_inner())
-                .iter()
-                .cloned()
-                .collect(),
+            refused: list(&self.refused),
+            errors: list(&self.errors),
         }
     }
+}
+
+fn remember(newest: &Mutex<VecDeque<String>>, item: String) {
+    let mut newest = newest.lock().unwrap_or_else(|e| e.into_inner());
+    if newest.back() != Some(&item) {
+        newest.push_back(item);
+    }
+    if newest.len() > KEPT {
+        newest.pop_front();
+    }
+}
+
+fn list(newest: &Mutex<VecDeque<String>>) -> Vec<String> {
+    newest
+        .lock()
+        .unwrap_or_else(|e| e.into_inner())
+        .iter()
+        .cloned()
+        .collect()
 }

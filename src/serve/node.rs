@@ -51,6 +51,8 @@ pub struct NodeOptions {
     pub state: PathBuf,
     /// Where the HTTP side listens: an agent's shim, a seedbox's status.
     pub shim: SocketAddr,
+    /// A socket that is bound already; then `shim` is not.
+    pub shim_socket: Option<std::net::TcpListener>,
     /// The store whose installed paths are offered (and served to Nix, by an agent).
     pub store: Option<StoreUri>,
     pub swarm: SwarmOptions,
@@ -154,7 +156,10 @@ impl Node {
                 Some(Arc::new(Substituter::new(parts)))
             }
         };
-        let listener = TcpListener::bind(options.shim).await;
+        let listener = match options.shim_socket {
+            Some(socket) => adopt(socket),
+            None => TcpListener::bind(options.shim).await,
+        };
         let listener = listener.map_err(|source| NodeError::Listen {
             address: options.shim,
             source,
@@ -256,6 +261,12 @@ impl axum::serve::Listener for NoDelay {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
+}
+
+/// A socket from systemd as one of ours.
+fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
 }
 
 fn lock_state(state: &Path) -> Result<File, NodeError> {

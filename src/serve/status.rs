@@ -42,6 +42,8 @@ pub struct Status {
     downloads: Vec<DownloadView>,
     upstreams: Vec<UpstreamView>,
     refused_404: u64,
+    /// Hash parts of the newest of these.
+    refused: Vec<String>,
     hold: Hold,
     errors: Vec<String>,
 }
@@ -215,6 +217,7 @@ impl StatusReport {
             downloads: downloads.collect(),
             upstreams: upstreams.collect(),
             refused_404: totals.refused_404,
+            refused: totals.refused,
             hold: Hold {
                 amount: 0,
                 used: self.swarm.held_bytes(),

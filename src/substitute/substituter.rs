@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::timeout;
 
 use crate::catalog::{Entry, Offers};
 use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, StorePath, TrustedKeys};
@@ -13,6 +17,9 @@ use super::active::ActiveNar;
 use super::nar_body::{self, NarBody};
 use super::plan::{Candidate, Means, Plan};
 use super::prefetch::Prefetch;
+
+/// An upstream that has not answered by then is late, and the next one is asked too.
+const UPSTREAM_STAGGER: Duration = Duration::from_millis(700);
 
 /// What a substituter is made of.
 pub struct SubstituterParts {
@@ -86,21 +93,11 @@ impl Substituter {
             }
             return Some(row.narinfo());
         }
-        let mut unanswered = false;
-        for upstream in &self.upstreams {
-            match self.means.narinfos.from(upstream, hash_part).await {
-                Ok(Some(narinfo)) => return Some(raw(&narinfo)),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(%hash_part, %error, "no narinfo");
-                    unanswered = true;
-                }
-            }
+        let asked = self.ask_upstreams(hash_part, |_| true).await;
+        if asked.is_err() {
+            self.means.counters.refused(hash_part.to_string());
         }
-        if unanswered {
-            self.means.counters.refused();
-        }
-        None
+        asked.ok().flatten().map(|narinfo| raw(&narinfo))
     }
 
     /// The NAR of a store path from byte `from` on. `None` is a 404.
@@ -239,18 +236,50 @@ impl Substituter {
         hash_part: &HashPart,
         nar_hash: &NarHash,
     ) -> Option<(StorePath, u64)> {
-        for upstream in &self.upstreams {
-            match self.means.narinfos.from(upstream, hash_part).await {
-                Ok(Some(narinfo)) if narinfo.nar_hash == *nar_hash => {
-                    return Some((narinfo.store_path, narinfo.nar_size));
+        let same = |narinfo: &Narinfo| narinfo.nar_hash == *nar_hash;
+        let narinfo = self.ask_upstreams(hash_part, same).await.ok()??;
+        Some((narinfo.store_path, narinfo.nar_size))
+    }
+
+    /// The first `good` narinfo in the order of the upstreams; the next one is asked while the one before is late.
+    /// An error when there is none but not all of them could say so.
+    async fn ask_upstreams(
+        &self,
+        hash_part: &HashPart,
+        good: impl Fn(&Narinfo) -> bool,
+    ) -> Result<Option<Narinfo>, Unanswered> {
+        let mut waiting = self.upstreams.iter();
+        let mut asking = FuturesUnordered::new();
+        let mut result = Ok(None);
+        loop {
+            if let Some(upstream) = waiting.next() {
+                asking.push(self.means.narinfos.from(upstream, hash_part));
+            }
+            // Until an answer comes, or until the last one asked is late and there is another.
+            let answer = if waiting.len() > 0 {
+                match timeout(UPSTREAM_STAGGER, asking.next()).await {
+                    Ok(answer) => answer,
+                    Err(_) => continue,
                 }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%hash_part, %error, "no narinfo"),
+            } else {
+                asking.next().await
+            };
+            match answer {
+                Some(Ok(Some(narinfo))) if good(&narinfo) => return Ok(Some(narinfo)),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    tracing::debug!(%hash_part, %error, "no narinfo");
+                    result = Err(Unanswered);
+                }
+                None => break,
             }
         }
-        None
+        result
     }
 }
+
+/// Some upstream could not be asked.
+struct Unanswered;
 
 /// An upstream's narinfo as the shim serves it: the NAR raw, under its lasting name.
 fn raw(narinfo: &Narinfo) -> Narinfo {

@@ -76,6 +76,7 @@ fn options(
         role,
         state: state.to_owned(),
         shim: loopback,
+        shim_socket: None,
         store: None,
         swarm: SwarmOptions {
             listen: loopback,
