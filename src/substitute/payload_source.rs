@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -33,7 +34,11 @@ pub async fn open(downloads: &Arc<Downloads>, entry: &Entry) -> Result<SourceStr
             .kept(&entry.info_hash)
             .and_then(|path| File::open(path).ok())
         {
-            Some(file) => Payload::Kept(Arc::new(file)),
+            Some(file) => {
+                // Used now: the cache lets go of it last.
+                let _ = file.set_modified(SystemTime::now());
+                Payload::Kept(Arc::new(file))
+            }
             None => Payload::Running(downloads.download(wanted).await?),
         };
         Ok::<_, SourceError>((info, payload))

@@ -253,12 +253,15 @@ impl Downloads {
             .copied()
             .chain([info.info_hash()])
             .collect();
+        let book = self.book.clone();
         let opened = tokio::task::spawn_blocking(move || {
             // A part that an earlier run left has its full size already.
             let left = part_path(directory.path(), info.info_hash())
                 .metadata()
                 .map_or(0, |m| m.len());
-            let fits = directory.make_room(length.saturating_sub(left), &running)?;
+            let fits = directory.make_room(length.saturating_sub(left), &running, |kept| {
+                book.is_installed(kept)
+            })?;
             fits.then(|| PartFile::open(directory.path(), info))
                 .transpose()
         });

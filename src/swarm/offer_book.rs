@@ -176,6 +176,11 @@ impl OfferBook {
         summary
     }
 
+    /// Whether the store could give this payload too.
+    pub fn is_installed(&self, info_hash: &InfoHash) -> bool {
+        self.offers.installed_payload(info_hash).is_some()
+    }
+
     /// A download begins: its pieces are offered as they come.
     pub fn started(&self, part: Arc<PartFile>) {
         self.running

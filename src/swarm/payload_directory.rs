@@ -19,7 +19,10 @@ pub struct PayloadDirectory {
 /// A file in the directory, as eviction sees it.
 struct Kept {
     path: PathBuf,
+    info_hash: InfoHash,
+    whole: bool,
     bytes: u64,
+    /// The time of the last change, which readers set: access times are off on many file systems.
     used: SystemTime,
 }
 
@@ -62,24 +65,19 @@ impl PayloadDirectory {
         fs::remove_file(self.payload_path(info_hash))
     }
 
-    /// Makes room for `wanted` more bytes. Returns false when even an empty cache would be too small. Files of
-    /// `running` downloads are counted but not touched.
-    pub fn make_room(&self, wanted: u64, running: &[InfoHash]) -> io::Result<bool> {
+    /// Makes room for `wanted` more bytes. Returns false when even an empty cache would be too small. What is `spare`,
+    /// because the store can give it too, goes first, then what was not used for longest. Files of `running` downloads
+    /// are counted but not touched.
+    pub fn make_room(
+        &self,
+        wanted: u64,
+        running: &[InfoHash],
+        spare: impl Fn(&InfoHash) -> bool,
+    ) -> io::Result<bool> {
         let mut files = self.files()?;
-        let is_running = |file: &Kept| {
-            let stem = file
-                .path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            running
-                .iter()
-                .any(|info_hash| info_hash.to_string() == stem)
-        };
         let mut total: u64 = files.iter().map(|file| file.bytes).sum();
-        files.retain(|file| !is_running(file));
-        files.sort_unstable_by_key(|file| file.used);
+        files.retain(|file| file.whole || !running.contains(&file.info_hash));
+        files.sort_by_cached_key(|file| (!spare(&file.info_hash), file.used));
         for file in files {
             if total.saturating_add(wanted) <= self.limit {
                 break;
@@ -95,17 +93,17 @@ impl PayloadDirectory {
     fn files(&self) -> io::Result<Vec<Kept>> {
         let mut files = Vec::new();
         for file in fs::read_dir(&self.path)? {
-            let path = file?.path();
-            let payload = path.extension().is_some_and(|e| e == "zst" || e == "part");
-            if let (true, Ok(metadata)) = (payload, path.metadata()) {
-                let used = metadata
-                    .accessed()
-                    .or_else(|_| metadata.modified())
-                    .unwrap_or(SystemTime::UNIX_EPOCH);
+            let file = file?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            let (whole, part) = (name.strip_suffix(".nar.zst"), name.strip_suffix(".part"));
+            let info_hash = whole.or(part).and_then(|stem| stem.parse().ok());
+            if let (Some(info_hash), Ok(metadata)) = (info_hash, file.metadata()) {
                 files.push(Kept {
-                    path,
+                    path: file.path(),
+                    info_hash,
+                    whole: whole.is_some(),
                     bytes: metadata.len(),
-                    used,
+                    used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
                 });
             }
         }
@@ -118,29 +116,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_go_first_and_running_ones_stay() {
+    fn spare_and_old_ones_go_first_and_running_ones_stay() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = PayloadDirectory::open(directory.path(), 100).unwrap();
+        let cache = PayloadDirectory::open(directory.path(), 125).unwrap();
         let hash = |i: u8| InfoHash::from_bytes([i; 20]);
-        for i in 0..4 {
-            let name = if i == 0 {
-                format!("{}.part", hash(0))
-            } else {
-                format!("{}.nar.zst", hash(i))
-            };
-            let path = directory.path().join(name);
+        for i in 0..5 {
+            let suffix = if i == 0 { "part" } else { "nar.zst" };
+            let path = directory.path().join(format!("{}.{suffix}", hash(i)));
             fs::write(&path, [0; 25]).unwrap();
             let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u64::from(i));
-            fs::File::open(&path)
-                .unwrap()
-                .set_times(fs::FileTimes::new().set_accessed(at))
-                .unwrap();
+            fs::File::open(&path).unwrap().set_modified(at).unwrap();
         }
-        assert!(cache.make_room(50, &[hash(0)]).unwrap());
-        assert_eq!(cache.find(&hash(1)), None);
-        assert_eq!(cache.find(&hash(2)), None);
-        assert!(cache.find(&hash(3)).is_some());
+        let spare = |info_hash: &InfoHash| *info_hash == hash(3);
+        assert!(cache.make_room(50, &[hash(0)], spare).unwrap());
+        assert_eq!(
+            cache.kept(),
+            HashSet::from([hash(2), hash(4)]),
+            "the spare one and the oldest went"
+        );
         assert!(directory.path().join(format!("{}.part", hash(0))).exists());
-        assert!(!cache.make_room(80, &[hash(0)]).unwrap());
+        assert!(!cache.make_room(110, &[hash(0)], |_| false).unwrap());
+        assert!(cache.make_room(125, &[], |_| false).unwrap());
     }
 }
