@@ -1,6 +1,7 @@
 //! The node: agent or seedbox put together and run, and the HTTP shim that Nix talks to (one file per route).
 
 mod cache_info;
+mod metrics;
 mod nar;
 mod narinfo;
 mod node;

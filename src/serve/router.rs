@@ -12,7 +12,7 @@ use axum::routing::get;
 use crate::substitute::Substituter;
 
 use super::status::StatusReport;
-use super::{cache_info, nar, narinfo, passthrough, status};
+use super::{cache_info, metrics, nar, narinfo, passthrough, status};
 
 #[derive(Clone)]
 pub struct Shim {
@@ -22,7 +22,9 @@ pub struct Shim {
 }
 
 pub fn router(shim: Shim) -> Router {
-    let router = Router::new().route("/status.json", get(status::get));
+    let router = Router::new()
+        .route("/status.json", get(status::get))
+        .route("/metrics", get(metrics::get));
     let router = match shim.substituter {
         None => router,
         Some(_) => router

@@ -35,13 +35,13 @@ pub struct Status {
     ready: bool,
     addresses: Addresses,
     share: &'static str,
-    channels: Vec<ChannelView>,
-    offer: OfferView,
-    swarm: SwarmView,
-    bytes: Bytes,
+    pub channels: Vec<ChannelView>,
+    pub offer: OfferView,
+    pub swarm: SwarmView,
+    pub bytes: Bytes,
     downloads: Vec<DownloadView>,
-    upstreams: Vec<UpstreamView>,
-    refused_404: u64,
+    pub upstreams: Vec<UpstreamView>,
+    pub refused_404: u64,
     /// Hash parts of the newest of these.
     refused: Vec<String>,
     hold: Hold,
@@ -63,41 +63,41 @@ struct Addresses {
 }
 
 #[derive(Serialize)]
-struct ChannelView {
-    name: String,
+pub struct ChannelView {
+    pub name: String,
     key: String,
     release: Option<String>,
-    sequence: u64,
+    pub sequence: u64,
     created: u64,
     expires: u64,
-    state: &'static str,
-    paths: u64,
-    peers: usize,
+    pub state: &'static str,
+    pub paths: u64,
+    pub peers: usize,
     last_error: Option<String>,
 }
 
 #[derive(Serialize, Default)]
-struct OfferView {
-    paths: u64,
-    bytes: u64,
-    withdrawn: u64,
+pub struct OfferView {
+    pub paths: u64,
+    pub bytes: u64,
+    pub withdrawn: u64,
 }
 
 #[derive(Serialize, Default)]
-struct SwarmView {
-    peers: usize,
+pub struct SwarmView {
+    pub peers: usize,
     reachable: usize,
-    uploading_to: usize,
+    pub uploading_to: usize,
     dht_nodes: usize,
 }
 
 #[derive(Serialize, Default)]
-struct Bytes {
-    store: u64,
-    swarm: u64,
-    upstream: u64,
-    uploaded: u64,
-    wasted: u64,
+pub struct Bytes {
+    pub store: u64,
+    pub swarm: u64,
+    pub upstream: u64,
+    pub uploaded: u64,
+    pub wasted: u64,
 }
 
 #[derive(Serialize)]
@@ -109,9 +109,9 @@ struct DownloadView {
 }
 
 #[derive(Serialize)]
-struct UpstreamView {
-    url: String,
-    state: &'static str,
+pub struct UpstreamView {
+    pub url: String,
+    pub state: &'static str,
     last_error: Option<String>,
 }
 
@@ -135,7 +135,7 @@ pub struct StatusReport {
 }
 
 impl StatusReport {
-    fn read(&self) -> Status {
+    pub fn read(&self) -> Status {
         let (known, reachable, uploading_to) = self.swarm.peer_counts();
         let totals = self.counters.totals();
         let offer = self.swarm.offered();
