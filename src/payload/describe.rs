@@ -62,8 +62,8 @@ pub fn describe(
         nar_size += raw.len() as u64;
         let frame = encoder.encode(&raw)?;
         frames.push(frame.len() as u32);
-        pieces.update(&frame);
-        sink(&frame).map_err(DescribeError::Write)?;
+        pieces.update(frame);
+        sink(frame).map_err(DescribeError::Write)?;
         if raw.len() < FRAME_SIZE || nar_size > expected {
             break;
         }

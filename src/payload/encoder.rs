@@ -51,6 +51,8 @@ pub enum EncoderError {
 /// A reusable compression context with every parameter explicit.
 pub struct Encoder {
     context: CCtx<'static>,
+    /// A frame may need more room than it takes in the end: made here, copied out in its true size.
+    frame: Vec<u8>,
 }
 
 impl Encoder {
@@ -74,16 +76,20 @@ impl Encoder {
                 .set_parameter(parameter)
                 .map_err(|code| zstd_error("set a parameter", code))?;
         }
-        Ok(Self { context })
+        Ok(Self {
+            context,
+            frame: Vec::new(),
+        })
     }
 
-    /// Encodes one frame of at most `FRAME_SIZE` raw bytes.
-    pub fn encode(&mut self, raw: &[u8]) -> Result<Vec<u8>, EncoderError> {
-        let mut out = Vec::with_capacity(compress_bound(raw.len()));
+    /// Encodes one frame of at most `FRAME_SIZE` raw bytes. What it returns is overwritten by the next.
+    pub fn encode(&mut self, raw: &[u8]) -> Result<&[u8], EncoderError> {
+        self.frame.clear();
+        self.frame.reserve(compress_bound(raw.len()));
         self.context
-            .compress2(&mut out, raw)
+            .compress2(&mut self.frame, raw)
             .map_err(|code| zstd_error("compress a frame", code))?;
-        Ok(out)
+        Ok(&self.frame)
     }
 }
 
@@ -106,7 +112,7 @@ pub fn self_test() -> Result<(), EncoderError> {
             found: version_string(),
         });
     }
-    let found = InfoHash::of(&Encoder::new()?.encode(&test_vector())?);
+    let found = InfoHash::of(Encoder::new()?.encode(&test_vector())?);
     if found.to_string() != VECTOR_SHA1 {
         return Err(EncoderError::Vector { found });
     }
@@ -160,11 +166,12 @@ mod tests {
     #[test]
     fn frames_round_trip_and_their_size_is_checked() {
         let raw = test_vector();
-        let frame = Encoder::new().unwrap().encode(&raw).unwrap();
+        let mut encoder = Encoder::new().unwrap();
+        let frame = encoder.encode(&raw).unwrap();
         assert!(frame.len() < raw.len());
-        assert_eq!(decode_frame(&frame, raw.len()).unwrap(), raw);
-        assert!(decode_frame(&frame, raw.len() - 1).is_err());
-        assert!(decode_frame(&frame, raw.len() + 1).is_err());
+        assert_eq!(decode_frame(frame, raw.len()).unwrap(), raw);
+        assert!(decode_frame(frame, raw.len() - 1).is_err());
+        assert!(decode_frame(frame, raw.len() + 1).is_err());
         assert!(decode_frame(&frame[..frame.len() - 1], raw.len()).is_err());
         assert!(decode_frame(b"not zstd", 8).is_err());
     }
@@ -173,7 +180,7 @@ mod tests {
     fn one_context_gives_the_same_bytes_again() {
         let raw = test_vector();
         let mut encoder = Encoder::new().unwrap();
-        let first = encoder.encode(&raw).unwrap();
+        let first = encoder.encode(&raw).unwrap().to_vec();
         encoder.encode(&raw[..1000]).unwrap();
         assert_eq!(encoder.encode(&raw).unwrap(), first);
     }

@@ -8,4 +8,4 @@ mod recreate;
 pub use describe::{DescribeError, Described, describe, describe_payload};
 pub use encoder::{ENCODER_ID, Encoder, EncoderError, decode_frame, self_test};
 pub use frames::{FRAME_SIZE, FrameTable, FrameTableError};
-pub use recreate::{NarSource, RecreateError, recreate_frame};
+pub use recreate::{FrameMaker, NarSource, RecreateError};

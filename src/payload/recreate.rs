@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::encoder::{Encoder, EncoderError};
@@ -28,24 +29,40 @@ pub enum RecreateError {
     },
 }
 
-/// Makes frame `i` again. Its size is checked here, its content by the piece hashes.
-pub fn recreate_frame(
-    source: &mut impl NarSource,
-    table: &FrameTable,
-    i: usize,
-) -> Result<Vec<u8>, RecreateError> {
-    let raw = table.raw(i);
-    let mut bytes = vec![0; (raw.end - raw.start) as usize];
-    source.read_exact_at(raw.start, &mut bytes)?;
-    let frame = Encoder::new()?.encode(&bytes)?;
-    let range = table.compressed(i);
-    let expected = range.end - range.start;
-    if frame.len() as u64 != expected {
-        return Err(RecreateError::Changed {
-            frame: i,
-            expected,
-            found: frame.len(),
-        });
+/// Makes frames; kept and used again, because its context and buffer are megabytes.
+pub struct FrameMaker {
+    encoder: Encoder,
+    raw: Vec<u8>,
+}
+
+impl FrameMaker {
+    pub fn new() -> Result<Self, EncoderError> {
+        Ok(Self {
+            encoder: Encoder::new()?,
+            raw: Vec::new(),
+        })
     }
-    Ok(frame)
+
+    /// Makes frame `i` again. Its size is checked here, its content by the piece hashes.
+    pub fn make(
+        &mut self,
+        source: &mut impl NarSource,
+        table: &FrameTable,
+        i: usize,
+    ) -> Result<Bytes, RecreateError> {
+        let raw = table.raw(i);
+        self.raw.resize((raw.end - raw.start) as usize, 0);
+        source.read_exact_at(raw.start, &mut self.raw)?;
+        let frame = self.encoder.encode(&self.raw)?;
+        let range = table.compressed(i);
+        let expected = range.end - range.start;
+        if frame.len() as u64 != expected {
+            return Err(RecreateError::Changed {
+                frame: i,
+                expected,
+                found: frame.len(),
+            });
+        }
+        Ok(Bytes::copy_from_slice(frame))
+    }
 }

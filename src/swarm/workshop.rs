@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::{InfoDicts, Offers};
 use crate::payload::{
-    FrameTable, NarSource, RecreateError, describe, describe_payload, recreate_frame,
+    FrameMaker, FrameTable, NarSource, RecreateError, describe, describe_payload,
 };
 use crate::store::{NarReader, scan};
 use crate::torrent::{InfoDict, InfoHash};
@@ -41,6 +41,8 @@ pub struct Workshop {
     nars: Cache<PathBuf, Arc<Mutex<NarReader>>>,
     /// Encoding is the one thing here that takes a core.
     encoding: Arc<Semaphore>,
+    /// Idle ones; at most as many as may encode.
+    makers: Arc<Mutex<Vec<FrameMaker>>>,
 }
 
 impl Workshop {
@@ -59,6 +61,7 @@ impl Workshop {
                 .time_to_idle(NAR_IDLE)
                 .build(),
             encoding: Arc::new(Semaphore::new(cores)),
+            makers: Arc::default(),
         }
     }
 
@@ -178,13 +181,20 @@ impl Workshop {
             .await
             .map_err(|_| OfferError::Stopping)?;
         let nar = self.open_nar(offer).await?;
+        let makers = self.makers.clone();
         let made = blocking(move || {
             let _permit = permit;
-            let mut nar = nar.lock().unwrap_or_else(PoisonError::into_inner);
-            recreate_frame(&mut *nar, &table, i)
+            let idle = makers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut maker = idle.map_or_else(FrameMaker::new, Ok)?;
+            let made = maker.make(&mut SharedNar(nar), &table, i);
+            makers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(maker);
+            made
         });
         match made.await? {
-            Ok(frame) => Ok(frame.into()),
+            Ok(frame) => Ok(frame),
             // A file that vanished or changed its length: the store no longer has what the row says.
             Err(error @ (RecreateError::Read(_) | RecreateError::Changed { .. })) => {
                 Err(offer.withdraw(&error.to_string()))
@@ -224,11 +234,15 @@ where
         .build()
 }
 
-impl NarSource for NarReader {
+/// An open NAR that several frames are made of: locked while it is read, not while a frame is encoded.
+struct SharedNar(Arc<Mutex<NarReader>>);
+
+impl NarSource for SharedNar {
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut nar = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = 0;
         while done < buffer.len() {
-            match self
+            match nar
                 .read_at(offset + done as u64, &mut buffer[done..])
                 .map_err(io::Error::other)?
             {
