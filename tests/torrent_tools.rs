@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "lab/mod.rs"]
+mod lab;
+
 use std::path::Path;
 use std::process::Command;
 
+use lab::Need;
 use narswarm::torrent::{InfoDict, Metainfo};
 
 /// A Python that has libtorrent's bindings, unless `NARSWARM_PYTHON` names another.
@@ -57,7 +61,11 @@ fn check(program: &str, arguments: &[&str]) {
         let file = dir.path().join("a.torrent");
         std::fs::write(&file, metainfo.encode()).unwrap();
         let Some(text) = run(program, arguments, &file) else {
-            eprintln!("not run: {program} is not installed or has no libtorrent");
+            let why = format!("{program} is not installed or has no libtorrent");
+            match program.contains("python") {
+                true => Need::optional("torrent_tools", &why),
+                false => Need::not_run("torrent_tools", &why),
+            }
             return;
         };
         let text = text.to_lowercase();

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::config::Size;
 use crate::nix::{SecretKey, StoreDir, StorePath};
 use crate::publish::{PathSource, PublishError, PublishOptions, publish};
+use crate::store::StoreError;
 
 use super::args::PublishArgs;
 use super::exit::{FAILED, Failure, NOT_FOUND, REFUSED};
@@ -139,7 +140,7 @@ fn store_path(path: &Path, store_dir: &StoreDir) -> Result<StorePath, Failure> {
 
 fn failure(error: PublishError) -> Failure {
     let code = match &error {
-        PublishError::Absent { .. } => NOT_FOUND,
+        PublishError::Absent { .. } | PublishError::Store(StoreError::NotValid(_)) => NOT_FOUND,
         error if error.is_refusal() => REFUSED,
         _ => FAILED,
     };

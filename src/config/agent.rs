@@ -298,6 +298,7 @@ impl Checker<'_> {
                 keys: self.parse_all("upstream.keys", &keys)?,
                 resolve: self.parse_all("upstream.resolve", &section.resolve)?,
                 timeout: section.timeout.0,
+                breaks: true,
                 url,
             });
         }

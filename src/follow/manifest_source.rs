@@ -103,6 +103,7 @@ impl ManifestReader {
                     keys: vec![],
                     resolve: vec![],
                     timeout: HTTP_TIMEOUT,
+                    breaks: false,
                 };
                 Self::Http(Arc::new(Upstream::new(options)?))
             }

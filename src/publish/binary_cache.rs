@@ -57,6 +57,7 @@ impl BinaryCache {
             keys: vec![],
             resolve: vec![],
             timeout: TIMEOUT,
+            breaks: false,
         };
         let upstream = Arc::new(Upstream::new(options)?);
         let mut info = Vec::new();

@@ -93,7 +93,7 @@ impl Sending<'_> {
                     || (self.position == size
                         && hasher.finalize_reset()[..] != self.plan.nar_hash.as_bytes()[..]);
                 if wrong {
-                    race.used().for_each(|candidate| self.blame(candidate));
+                    self.accuse(&race);
                     if self.sent {
                         return self.fail(SourceError::WrongNar).await;
                     }
@@ -110,6 +110,16 @@ impl Sending<'_> {
             }
         }
         race.finish();
+    }
+
+    /// The bytes together were not the NAR. When one of the sources was caught already, it is to blame alone.
+    fn accuse(&self, race: &Race<'_>) {
+        let caught =
+            |candidate: &Candidate| self.means.quarantine.has(&candidate.culprit(self.plan));
+        if !race.used().any(caught) {
+            race.used()
+                .for_each(|candidate| self.means.accuse(candidate, self.plan));
+        }
     }
 
     /// Cuts the connection, or makes it a 404 when nothing was sent.
@@ -129,27 +139,5 @@ impl Sending<'_> {
         }
         self.sent = true;
         self.sender.send(Ok(slice)).await.is_ok()
-    }
-
-    /// This source's bytes were not the NAR, or part of what was not. An upstream keeps its place: it has other rows.
-    fn blame(&self, candidate: &Candidate) {
-        let store_path = &self.plan.store_path;
-        let culprit = match candidate {
-            Candidate::Store(path) => {
-                self.means.quarantine.store_path(store_path.hash_part());
-                path.display().to_string()
-            }
-            Candidate::Swarm(row) => {
-                self.means.quarantine.payload(row.info_hash);
-                if let Some(downloads) = &self.means.downloads {
-                    downloads.discard(&row.info_hash);
-                }
-                format!("the payload {}", row.info_hash)
-            }
-            Candidate::Upstream(upstream) => upstream.url().to_string(),
-        };
-        self.means.counters.error(format!(
-            "{culprit} is not the NAR of {store_path}: it is not used any more"
-        ));
     }
 }

@@ -47,7 +47,7 @@ pub async fn open(downloads: &Arc<Downloads>, entry: &Entry) -> Result<SourceStr
     let (info, payload) = timeout(STALL, find).await.map_err(stalled)??;
     let frames = info.frames.as_deref().unwrap_or_default();
     let table = FrameTable::new(entry.nar_size, entry.payload_length, frames);
-    let table = Arc::new(table.map_err(|error| SourceError::Payload(error.to_string()))?);
+    let table = Arc::new(table.map_err(|error| SourceError::WrongPayload(error.to_string()))?);
     let stream = stream::unfold(Some(0), move |next| {
         let (payload, table) = (payload.clone(), table.clone());
         async move {
@@ -78,7 +78,7 @@ async fn frame(payload: &Payload, table: &Arc<FrameTable>, i: usize) -> Result<B
         read.map_err(|error| SourceError::Payload(error.to_string()))?;
         let raw = decode_frame(&bytes, (raw.end - raw.start) as usize);
         raw.map(Bytes::from)
-            .map_err(|error| SourceError::Payload(error.to_string()))
+            .map_err(|error| SourceError::WrongPayload(error.to_string()))
     });
     decoded
         .await

@@ -15,7 +15,7 @@ use crate::upstream::{BreakerState, Upstream};
 use super::active::ActiveNars;
 use super::experience::Experience;
 use super::narinfos::Narinfos;
-use super::quarantine::Quarantine;
+use super::quarantine::{Culprit, Quarantine};
 use super::source::{SourceError, SourceStream};
 use super::{payload_source, store_source, upstream_source};
 
@@ -46,6 +46,29 @@ pub struct Means {
     pub active: Arc<ActiveNars>,
 }
 
+impl Means {
+    /// A candidate is not the NAR of the plan: it is not asked for it again.
+    pub fn accuse(&self, candidate: &Candidate, plan: &Plan) {
+        if !self.quarantine.add(candidate.culprit(plan)) {
+            return;
+        }
+        let culprit = match candidate {
+            Candidate::Store(path) => path.display().to_string(),
+            Candidate::Swarm(row) => {
+                if let Some(downloads) = &self.downloads {
+                    downloads.discard(&row.info_hash);
+                }
+                format!("the payload {}", row.info_hash)
+            }
+            Candidate::Upstream(upstream) => upstream.url().to_string(),
+        };
+        let store_path = &plan.store_path;
+        self.counters.error(format!(
+            "{culprit} does not have the NAR of {store_path} as its narinfo says: it is not asked for that any more"
+        ));
+    }
+}
+
 impl Plan {
     /// The payload that the swarm would be asked for.
     pub fn payload(&self) -> Option<InfoHash> {
@@ -73,6 +96,17 @@ impl Candidate {
             Self::Upstream(upstream) => upstream.state() == BreakerState::Closed,
             Self::Swarm(_) => true,
             Self::Store(_) => false,
+        }
+    }
+
+    /// What goes into quarantine when this one lies about the plan's NAR.
+    pub fn culprit(&self, plan: &Plan) -> Culprit {
+        match self {
+            Self::Store(_) => Culprit::StorePath(plan.store_path.hash_part()),
+            Self::Swarm(row) => Culprit::Payload(row.info_hash),
+            Self::Upstream(upstream) => {
+                Culprit::Upstream(upstream.url().to_string(), plan.nar_hash)
+            }
         }
     }
 

@@ -1,45 +1,39 @@
-//! What was caught lying: rows whose payload decodes to another NAR, and store paths whose content changed.
+//! What was caught giving another NAR than the one asked for, per row: it is not asked for that row again.
 
 use std::collections::HashSet;
-use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use crate::nix::HashPart;
+use crate::nix::{HashPart, NarHash};
 use crate::torrent::InfoHash;
+
+/// A source of one NAR.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Culprit {
+    /// A payload that decodes to something else: whoever listed it lied.
+    Payload(InfoHash),
+    /// An installed path that was changed on disk.
+    StorePath(HashPart),
+    /// An upstream, by its URL, for one NAR.
+    Upstream(String, NarHash),
+}
 
 /// Kept until the agent restarts: then they get another chance, and are caught again if they lie again.
 #[derive(Default)]
 pub struct Quarantine {
-    payloads: Mutex<HashSet<InfoHash>>,
-    store_paths: Mutex<HashSet<HashPart>>,
+    culprits: Mutex<HashSet<Culprit>>,
 }
 
 impl Quarantine {
-    pub fn payload(&self, info_hash: InfoHash) {
-        insert(&self.payloads, info_hash);
+    /// Returns whether it was not in quarantine yet.
+    pub fn add(&self, culprit: Culprit) -> bool {
+        self.lock().insert(culprit)
     }
 
-    pub fn store_path(&self, hash_part: HashPart) {
-        insert(&self.store_paths, hash_part);
+    pub fn has(&self, culprit: &Culprit) -> bool {
+        self.lock().contains(culprit)
     }
 
-    pub fn has_payload(&self, info_hash: &InfoHash) -> bool {
-        contains(&self.payloads, info_hash)
+    fn lock(&self) -> MutexGuard<'_, HashSet<Culprit>> {
+        self.culprits.lock().unwrap_or_else(|e| e.into_inner())
     }
-
-    pub fn has_store_path(&self, hash_part: &HashPart) -> bool {
-        contains(&self.store_paths, hash_part)
-    }
-}
-
-fn insert<T: Eq + Hash>(set: &Mutex<HashSet<T>>, item: T) {
-    set.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(item);
-}
-
-fn contains<T: Eq + Hash>(set: &Mutex<HashSet<T>>, item: &T) -> bool {
-    set.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .contains(item)
 }

@@ -71,10 +71,11 @@ impl<'a> Race<'a> {
         self.used.iter().map(|i| &self.plan.candidates[*i])
     }
 
-    /// The bytes so far were wrong, and Nix has none of them: the others begin anew.
+    /// The bytes so far were wrong, and Nix has none of them: those that are not in quarantine begin anew.
     pub fn start_over(&mut self) {
         self.lanes.clear();
         self.used.clear();
+        self.next = 0;
         self.begun = false;
     }
 
@@ -93,10 +94,13 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Starts the next candidate that is `fit`.
+    /// Starts the next candidate that is `fit` and was not caught lying about this NAR.
     fn start(&mut self, fit: impl Fn(&Candidate) -> bool) -> bool {
-        let rest = self.plan.candidates.iter().enumerate().skip(self.next);
-        let Some((i, candidate)) = rest.into_iter().find(|(_, candidate)| fit(candidate)) else {
+        let fit = |candidate: &Candidate| {
+            fit(candidate) && !self.means.quarantine.has(&candidate.culprit(self.plan))
+        };
+        let mut rest = self.plan.candidates.iter().enumerate().skip(self.next);
+        let Some((i, candidate)) = rest.find(|(_, candidate)| fit(candidate)) else {
             return false;
         };
         self.next = i + 1;
@@ -127,7 +131,8 @@ impl<'a> Race<'a> {
             biased;
             Some((i, result)) = advancing.next() => match result {
                 Ok(Some(bytes)) => Event::Bytes(i, bytes),
-                Ok(None) => Event::Ended(i, SourceError::Absent),
+                // It ended in good order, and before the NAR does.
+                Ok(None) => Event::Ended(i, SourceError::WrongNar),
                 Err(error) => Event::Ended(i, error),
             },
             () = reinforce => Event::Reinforce,
@@ -195,6 +200,10 @@ impl<'a> Race<'a> {
         tracing::debug!(%store_path, source, at = lane.at(), %error, "a source failed");
         if lane.source == Source::Swarm {
             self.means.experience.swarm_lost();
+        }
+        if error.is_lie() {
+            self.means
+                .accuse(&self.plan.candidates[lane.candidate], self.plan);
         }
     }
 }

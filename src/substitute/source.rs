@@ -21,6 +21,8 @@ pub enum SourceError {
     Stalled(Duration),
     #[error("the swarm: {0}")]
     Payload(String),
+    #[error("the swarm: the payload is not one of this NAR: {0}")]
+    WrongPayload(String),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error("an upstream: {0}")]
@@ -29,6 +31,13 @@ pub enum SourceError {
     Absent,
     #[error("it sent another NAR than the one asked for")]
     WrongNar,
+}
+
+impl SourceError {
+    /// Whether the source has something else than it should, as opposed to having nothing now.
+    pub fn is_lie(&self) -> bool {
+        matches!(self, Self::WrongNar | Self::WrongPayload(_))
+    }
 }
 
 /// A download without a new piece for so long has failed. Nix itself gives up after `stalled-download-timeout` = 300 s;

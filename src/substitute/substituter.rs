@@ -1,5 +1,6 @@
 //! The answers to Nix: narinfos and NARs, from the catalog and the store, the swarm, the upstreams.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::active::ActiveNar;
 use super::nar_body::{self, NarBody};
 use super::plan::{Candidate, Means, Plan};
 use super::prefetch::Prefetch;
+use super::quarantine::Culprit;
 
 /// An upstream that has not answered by then is late, and the next one is asked too.
 const UPSTREAM_STAGGER: Duration = Duration::from_millis(700);
@@ -143,7 +145,7 @@ impl Substituter {
         let catalog = self.offers.catalog();
         let rows: Vec<Entry> = catalog.find(hash_part).collect();
         rows.into_iter().filter(|row| {
-            !self.means.quarantine.has_payload(&row.info_hash) && self.is_trusted(row)
+            !self.means.quarantine.has(&Culprit::Payload(row.info_hash)) && self.is_trusted(row)
         })
     }
 
@@ -161,31 +163,33 @@ impl Substituter {
 
     /// Installed, then the swarm, then the upstreams.
     async fn plan(&self, hash_part: &HashPart, nar_hash: &NarHash) -> Option<Plan> {
-        let row = self.rows(hash_part).find(|row| row.nar_hash == *nar_hash);
-        let installed = self.installed(hash_part, nar_hash, row.as_ref()).await;
-        let mut known = installed
+        let rows: Vec<Entry> = self
+            .rows(hash_part)
+            .filter(|row| row.nar_hash == *nar_hash)
+            .collect();
+        let installed = self.installed(hash_part, nar_hash, rows.first()).await;
+        let known = installed
             .as_ref()
             .map(|(store_path, size, _)| (store_path.clone(), *size));
-        known = known.or_else(|| {
-            row.as_ref()
+        let known = known.or_else(|| {
+            rows.first()
                 .map(|row| (row.store_path.clone(), row.nar_size))
         });
-        if known.is_none() {
-            known = self.known_upstream(hash_part, nar_hash).await;
-        }
-        let (store_path, nar_size) = known?;
-        let mut candidates = Vec::new();
-        candidates.extend(installed.map(|(_, _, path)| Candidate::Store(path)));
-        let swarm = row.map(|row| Candidate::Swarm(Box::new(row)));
+        let (store_path, nar_size) = match known {
+            Some(known) => known,
+            None => self.known_upstream(hash_part, nar_hash).await?,
+        };
+        let store = installed.map(|(_, _, path)| Candidate::Store(path));
+        // Channels may name different payloads for one NAR, and one of them may lie.
+        let mut seen = HashSet::new();
+        let swarm = rows.into_iter().filter(|row| seen.insert(row.info_hash));
+        let swarm = swarm.map(|row| Candidate::Swarm(Box::new(row)));
         let upstreams = self.upstreams.iter().cloned().map(Candidate::Upstream);
-        let others: Vec<Candidate> = swarm.into_iter().chain(upstreams).collect();
-        candidates.extend(others);
+        let mut candidates: Vec<Candidate> =
+            store.into_iter().chain(swarm).chain(upstreams).collect();
         // A swarm that keeps losing goes behind the upstreams that are well.
-        if candidates
-            .iter()
-            .any(|c| c.source() == Source::Upstream && c.is_promising())
-            && self.means.experience.avoids_swarm()
-        {
+        let upstream_is_well = |c: &Candidate| c.source() == Source::Upstream && c.is_promising();
+        if candidates.iter().any(upstream_is_well) && self.means.experience.avoids_swarm() {
             candidates.sort_by_key(|candidate| candidate.source() == Source::Swarm);
         }
         Some(Plan {
@@ -204,7 +208,7 @@ impl Substituter {
         row: Option<&Entry>,
     ) -> Option<(StorePath, u64, PathBuf)> {
         if !self.offers.is_installed(hash_part, nar_hash)
-            || self.means.quarantine.has_store_path(hash_part)
+            || self.means.quarantine.has(&Culprit::StorePath(*hash_part))
         {
             return None;
         }

@@ -30,6 +30,8 @@ pub struct UpstreamOptions {
     pub resolve: Vec<ResolvePin>,
     /// From the request to the answer's head.
     pub timeout: Duration,
+    /// Whether a failure keeps it from being asked again for a while. A publisher rather waits.
+    pub breaks: bool,
 }
 
 #[derive(Debug, Error)]
@@ -183,6 +185,7 @@ impl Upstream {
     /// `None` for what the cache does not have. 403 is how S3 says 404.
     async fn get(self: &Arc<Self>, path: &str) -> Result<Option<Response>, UpstreamError> {
         match self.breaker.permission() {
+            _ if !self.options.breaks => self.request(path).await,
             Permission::Ask => self.request(path).await,
             Permission::Refuse => Err(UpstreamError::Down {
                 url: self.options.url.to_string(),

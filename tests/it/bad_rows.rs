@@ -1,0 +1,128 @@
+//! A row counts only with a signature that Nix would accept, and a channel that lies cannot hide one that does not.
+
+use crate::lab::{
+    Closure, Forgery, Keys, Need, Nix, Node, NodeConfig, Publication, Release, Scratch, get,
+    narswarm,
+};
+
+#[test]
+fn rows_without_a_trusted_signature_are_not_served() {
+    if !Need::all(
+        "rows_without_a_trusted_signature_are_not_served",
+        &[Need::NIX],
+    ) {
+        return;
+    }
+    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    let publication = Publication::of(&nix, closure, scratch.root());
+    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
+    let seedbox = Node::start(&seedbox.follow(&publication));
+    // A key of the same name, and one of another.
+    let stranger = Keys::make(&nix, &scratch.path("stranger")).narinfo;
+    let other = stranger.replace("lab-narinfo-1", "other-1");
+    for (name, trusted) in [
+        ("stranger", Some(&stranger)),
+        ("other", Some(&other)),
+        ("nobody", None),
+    ] {
+        let agent = NodeConfig::agent(
+            scratch.path(&format!("agent-{name}")),
+            &scratch.path("store"),
+        );
+        let agent = agent.follow(&publication).peer(seedbox.peer);
+        let config = trusted.iter().fold(agent, |agent, key| agent.trust(key));
+        let agent = Node::start(&config);
+        assert_eq!(
+            get(agent.shim, &closure.top().narinfo()).status,
+            404,
+            "{name}"
+        );
+        assert_eq!(get(agent.shim, &closure.top().nar()).status, 404, "{name}");
+        let status = agent.status();
+        let errors = status["errors"].to_string();
+        assert!(
+            errors.contains(closure.top().base_name()) && errors.contains("trusted_keys"),
+            "{status}"
+        );
+        assert_eq!(status["channels"][0]["state"], "ok");
+        assert_eq!(status["bytes"]["swarm"], 0);
+        let to = scratch.path("fetched");
+        let config = config.file();
+        let arguments = [
+            "fetch",
+            &closure.top,
+            "--to",
+            to.to_str().unwrap(),
+            "--config",
+            config.to_str().unwrap(),
+        ];
+        narswarm(arguments).exits(4);
+    }
+}
+
+/// The channel `lab` of another publisher, who says that the payloads of two paths are each other's.
+fn liar(closure: &Closure, keys: &Keys, scratch: &Scratch) -> Publication {
+    let publication = Release::of(closure, keys, scratch.path("liar")).publish();
+    let forgery = Forgery {
+        directory: publication.out.clone(),
+    };
+    forgery.change_rows(&keys.channel_secret, |rows| {
+        let top = rows
+            .iter()
+            .position(|row| row.nar_hash == closure.top().nar_hash)
+            .unwrap();
+        let other = (top + 1) % rows.len();
+        let (length, info_hash) = (rows[top].payload_length, rows[top].info_hash);
+        (rows[top].payload_length, rows[top].info_hash) =
+            (rows[other].payload_length, rows[other].info_hash);
+        (rows[other].payload_length, rows[other].info_hash) = (length, info_hash);
+    });
+    publication
+}
+
+#[test]
+fn a_lying_channel_cannot_hide_an_honest_one() {
+    if !Need::all("a_lying_channel_cannot_hide_an_honest_one", &[Need::NIX]) {
+        return;
+    }
+    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    let honest = Publication::of(&nix, closure, scratch.root());
+    // Both sign paths with the same key, as the same upstream would have.
+    let liar_keys = Keys {
+        narinfo_secret: honest.keys.narinfo_secret.clone(),
+        ..Keys::make(&nix, &scratch.path("liar-keys"))
+    };
+    let liar = liar(closure, &liar_keys, &scratch);
+    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
+    let seedbox = Node::start(&seedbox.follow(&honest));
+    seedbox.wait_for_offer(closure.paths.len());
+    for (name, channels) in [
+        ("liar-first", [&liar, &honest]),
+        ("liar-last", [&honest, &liar]),
+    ] {
+        let agent = NodeConfig::agent(scratch.path(name), &scratch.path("store"));
+        let agent = agent.trust(&honest.keys.narinfo).peer(seedbox.peer);
+        let agent = Node::start(
+            &channels
+                .iter()
+                .fold(agent, |agent, channel| agent.follow(channel)),
+        );
+        agent.wait("two channels", |status| {
+            status["channels"][1]["state"] == "ok"
+        });
+        // What is cut off is asked for again, as Nix does.
+        let top = closure.top();
+        assert_eq!(get(agent.shim, &top.narinfo()).status, 200, "{name}");
+        let answers: Vec<_> = (0..3).map(|_| get(agent.shim, &top.nar())).collect();
+        let statuses: Vec<_> = answers
+            .iter()
+            .map(|answer| (answer.status, answer.body.len()))
+            .collect();
+        let whole = answers
+            .iter()
+            .find(|answer| answer.body.len() as u64 == top.nar_size);
+        let whole =
+            whole.unwrap_or_else(|| panic!("{name}: {statuses:?}, {}", agent.status()["errors"]));
+        assert_eq!(whole.body, nix.dump(&closure.root, &closure.top), "{name}");
+    }
+}

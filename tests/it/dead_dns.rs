@@ -1,0 +1,101 @@
+//! With nobody who resolves a name everything goes on, and what only a name leads to is refused soon.
+
+use std::time::Duration;
+
+use crate::lab::{Closure, Hosts, Need, Nix, Node, NodeConfig, Publication, Scratch, Substitution};
+
+/// A path that nobody has.
+const NOWHERE: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
+/// 5 s is the promise; the rest is for a busy machine.
+const FIRST: Duration = Duration::from_secs(9);
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+fn needs(test: &str) -> bool {
+    Need::all(test, &[Need::NIX, Need::Namespaces])
+}
+
+/// Origin, second and third machine on hosts 1 to 3; even the manifest comes through the swarm.
+#[test]
+fn three_machines_without_dns() {
+    if !needs("three_machines_without_dns") {
+        return;
+    }
+    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    let hosts = Hosts::new(3);
+    let publication = Publication::of(&nix, closure, scratch.root());
+    let resolves = hosts
+        .place(1)
+        .command("getent")
+        .args(["-s", "hosts:files", "ahosts", "cache.nixos.org"])
+        .output();
+    assert!(!resolves.unwrap().status.success(), "a name resolves here");
+    let origin = NodeConfig::store_seedbox(scratch.path("origin"), &closure.root);
+    let origin = origin.listen(hosts.address(1)).follow(&publication);
+    let origin = Node::start_in(&hosts.place(1), &origin);
+    origin.wait_for_offer(closure.paths.len());
+
+    let fetch = |k: u8, from: &Node| {
+        let (name, place) = (format!("machine-{k}"), hosts.place(k));
+        let store = scratch.path(&format!("{name}-store"));
+        let magnet = publication.text("magnet");
+        let agent = NodeConfig::agent(scratch.path(&name), &store)
+            .listen(hosts.address(k))
+            .peer(from.peer)
+            .follow_at(&publication, magnet)
+            .trust(&publication.keys.narinfo)
+            .upstream("http://cache.example.invalid", &publication.keys.narinfo);
+        let agent = Node::start_in(&place, &agent);
+        agent.wait_for_channel();
+        let key = &publication.keys.narinfo;
+        let substitution = Substitution {
+            nix: &nix,
+            place: &place,
+            shim: agent.shim,
+            key,
+            to: &store,
+        };
+        substitution.fetch(closure);
+        assert_eq!(agent.bytes("swarm"), closure.nar_bytes());
+        agent.wait_for_offer(closure.paths.len());
+        agent
+    };
+    let second = fetch(2, &origin);
+    origin.stop();
+    let third = fetch(3, &second);
+    assert_eq!(third.status()["refused_404"], 0);
+}
+
+#[test]
+fn an_upstream_that_cannot_be_resolved_costs_five_seconds_once() {
+    if !needs("an_upstream_that_cannot_be_resolved_costs_five_seconds_once") {
+        return;
+    }
+    let (scratch, hosts) = (Scratch::new(), Hosts::new(1));
+    let key = "lab-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
+    let agent = agent.upstream("http://cache.example.invalid", key);
+    let agent = Node::start_in(&hosts.place(1), &agent);
+
+    let first = agent.get(NOWHERE);
+    assert_eq!(first.status, 404);
+    assert!(first.elapsed < FIRST, "{:?}", first.elapsed);
+    let second = agent.get(NOWHERE);
+    assert_eq!(second.status, 404);
+    assert!(second.elapsed < AT_ONCE, "{:?}", second.elapsed);
+    // The other routes do not wait either.
+    for path in [
+        "/log/x.drv",
+        "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.ls",
+        "/realisations/x",
+        "/debuginfo/x",
+    ] {
+        let response = agent.get(path);
+        assert_eq!(response.status, 404, "{path}");
+        assert!(response.elapsed < AT_ONCE, "{path}: {:?}", response.elapsed);
+    }
+    let status = agent.status();
+    assert_eq!(status["refused_404"], 2);
+    assert_eq!(status["upstreams"][0]["state"], "down");
+    let error = status["upstreams"][0]["last_error"].as_str().unwrap();
+    assert!(error.contains("cache.example.invalid"), "{error}");
+}

@@ -1,0 +1,39 @@
+//! What the promises are tested with: Nix, stores with real content, nodes, hosts, servers and clients.
+
+#[path = "../../lab/mod.rs"]
+mod shared;
+
+mod child_process;
+mod closure;
+mod forgery;
+mod hosts;
+mod http_client;
+mod http_server;
+mod narswarm;
+mod node;
+mod node_config;
+mod place;
+mod poll;
+mod publication;
+mod scratch;
+mod substitution;
+mod torrent_client;
+mod tracker;
+
+pub use child_process::ChildProcess;
+pub use closure::{Closure, InstalledPath};
+pub use forgery::{Forgery, bytes_at, install, with_number};
+pub use hosts::Hosts;
+pub use http_client::{Response, get, head, request};
+pub use http_server::{Answer, HttpServer};
+pub use narswarm::{Outcome, narswarm};
+pub use node::Node;
+pub use node_config::NodeConfig;
+pub use place::Place;
+pub use poll::wait_for;
+pub use publication::{Keys, Publication, Release};
+pub use scratch::Scratch;
+pub use shared::{Need, Nix};
+pub use substitution::Substitution;
+pub use torrent_client::TorrentClient;
+pub use tracker::Tracker;

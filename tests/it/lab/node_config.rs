@@ -1,0 +1,133 @@
+//! agent.toml and seedbox.toml of a test: free ports, no discovery, no limit unless asked for.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use super::Publication;
+
+#[derive(Clone)]
+pub struct NodeConfig {
+    pub role: &'static str,
+    pub state: PathBuf,
+    /// Top-level keys and whole sections, in the order of TOML.
+    trusted: Vec<String>,
+    sections: String,
+    upload_limit: String,
+    listen: IpAddr,
+    peers: Vec<String>,
+    channels: String,
+}
+
+impl NodeConfig {
+    /// An agent with the chroot store at `store`, which need not be there yet.
+    pub fn agent(state: PathBuf, store: &Path) -> Self {
+        let sections = format!(
+            "[shim]\nlisten = \"127.0.0.1:0\"\n[store]\nuri = \"{}\"\n",
+            store.display()
+        );
+        Self::new("agent", state, sections)
+    }
+
+    /// A seedbox that holds the chroot store at `location`.
+    pub fn store_seedbox(state: PathBuf, location: &Path) -> Self {
+        let sections = format!(
+            "[hold]\nsource = \"store\"\nlocation = \"{}\"\n",
+            location.display()
+        );
+        Self::new("seedbox", state, sections)
+    }
+
+    /// A seedbox that holds payload files in `location`.
+    pub fn payload_seedbox(state: PathBuf, location: &Path) -> Self {
+        let sections = format!("[hold]\nlocation = \"{}\"\n", location.display());
+        Self::new("seedbox", state, sections)
+    }
+
+    fn new(role: &'static str, state: PathBuf, sections: String) -> Self {
+        Self {
+            role,
+            state,
+            trusted: vec![],
+            sections,
+            upload_limit: "10GB/s".to_owned(),
+            listen: Ipv4Addr::LOCALHOST.into(),
+            peers: vec![],
+            channels: String::new(),
+        }
+    }
+
+    pub fn listen(mut self, address: IpAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    pub fn upload_limit(mut self, rate: &str) -> Self {
+        self.upload_limit = rate.to_owned();
+        self
+    }
+
+    pub fn peer(mut self, peer: SocketAddr) -> Self {
+        self.peers.push(format!("\"{peer}\""));
+        self
+    }
+
+    pub fn trust(mut self, key: &str) -> Self {
+        self.trusted.push(format!("\"{key}\""));
+        self
+    }
+
+    /// Follows the channel of `publication`, in its directory.
+    pub fn follow(self, publication: &Publication) -> Self {
+        let directory = publication.out.display().to_string();
+        self.follow_at(publication, &directory)
+    }
+
+    /// The same, its manifest from somewhere else.
+    pub fn follow_at(self, publication: &Publication, manifest: &str) -> Self {
+        self.channel(&publication.channel, &publication.keys.channel, manifest)
+    }
+
+    pub fn channel(mut self, name: &str, key: &str, manifest: &str) -> Self {
+        let channels = &mut self.channels;
+        writeln!(
+            channels,
+            "[[channel]]\nname = \"{name}\"\nkey = \"{key}\"\nmanifest = \"{manifest}\""
+        )
+        .unwrap();
+        self
+    }
+
+    pub fn upstream(mut self, url: &str, key: &str) -> Self {
+        writeln!(
+            self.channels,
+            "[[upstream]]\nurl = \"{url}\"\nkeys = [\"{key}\"]"
+        )
+        .unwrap();
+        self
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.state.with_extension("toml")
+    }
+
+    pub fn write(&self) -> PathBuf {
+        let trusted = match self.role {
+            "agent" => format!("trusted_keys = [{}]\n", self.trusted.join(", ")),
+            _ => String::new(),
+        };
+        let swarm = format!(
+            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\npeers = [{}]\ndht = false\nlsd = false\n",
+            SocketAddr::new(self.listen, 0),
+            self.upload_limit,
+            self.peers.join(", "),
+        );
+        let state = format!("state = \"{}\"\n", self.state.display());
+        let text = [&state, &trusted, &swarm, &self.sections, &self.channels].map(String::as_str);
+        fs::write(self.file(), text.concat()).unwrap();
+        self.file()
+    }
+}
