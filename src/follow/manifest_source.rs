@@ -15,7 +15,7 @@ use thiserror::Error;
 use url::Url;
 
 use crate::manifest::{LayerEntry, MAX_LAYER_BYTES, MAX_MANIFEST_BYTES};
-use crate::swarm::{DownloadError, Downloads, Expected, Wanted};
+use crate::swarm::{DownloadError, Downloads, Expected, Fetch, Wanted};
 use crate::torrent::{InfoHash, Magnet};
 use crate::upstream::{Upstream, UpstreamError, UpstreamOptions};
 
@@ -191,11 +191,11 @@ async fn download(
     info_hash: InfoHash,
     length: Expected,
 ) -> Result<Bytes, ManifestSourceError> {
-    // What an info hash names never changes.
-    if let Some(kept) = downloads.kept(&info_hash) {
-        return read_file(kept, MAX_LAYER_BYTES as u64).await;
-    }
-    let download = downloads.download(Wanted { info_hash, length }).await?;
+    // What an info hash names never changes: a kept file is as good as a new one.
+    let download = match downloads.fetch(Wanted { info_hash, length }).await? {
+        Fetch::Kept(path) => return read_file(path, MAX_LAYER_BYTES as u64).await,
+        Fetch::Running(download) => download,
+    };
     let part = download.part();
     let mut progress = part.progress();
     while !part.is_complete() && part.failure().is_none() {

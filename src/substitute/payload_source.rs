@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::catalog::Entry;
 use crate::payload::{FrameTable, decode_frame};
-use crate::swarm::{Download, Downloads, Expected, PartFile, Wanted};
+use crate::swarm::{Download, Downloads, Expected, Fetch, PartFile, Wanted};
 
 use super::source::{STALL, SourceError, SourceStream};
 
@@ -30,16 +30,15 @@ pub async fn open(downloads: &Arc<Downloads>, entry: &Entry) -> Result<SourceStr
     };
     let find = async {
         let info = downloads.info(wanted).await?;
-        let payload = match downloads
-            .kept(&entry.info_hash)
-            .and_then(|path| File::open(path).ok())
-        {
-            Some(file) => {
+        let payload = match downloads.fetch(wanted).await? {
+            Fetch::Running(download) => Payload::Running(download),
+            Fetch::Kept(path) => {
+                let failed = |error: std::io::Error| SourceError::Payload(error.to_string());
+                let file = File::open(path).map_err(failed)?;
                 // Used now: the cache lets go of it last.
                 let _ = file.set_modified(SystemTime::now());
                 Payload::Kept(Arc::new(file))
             }
-            None => Payload::Running(downloads.download(wanted).await?),
         };
         Ok::<_, SourceError>((info, payload))
     };

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::Entry;
 use crate::runtime::Counters;
-use crate::swarm::{Downloads, Expected, Wanted};
+use crate::swarm::{Downloads, Expected, Fetch, Wanted};
 use crate::torrent::InfoHash;
 
 /// Info dicts sought at once; each asks up to four peers.
@@ -126,8 +126,9 @@ impl Prefetch {
 
     /// Downloads one payload; it stays in the cache until Nix asks or it is evicted.
     async fn fetch(&self, wanted: Wanted) {
-        let download = match self.downloads.download(wanted).await {
-            Ok(download) => download,
+        let download = match self.downloads.fetch(wanted).await {
+            Ok(Fetch::Running(download)) => download,
+            Ok(Fetch::Kept(_)) => return,
             Err(error) => {
                 tracing::debug!(info_hash = %wanted.info_hash, %error, "not fetched ahead");
                 self.lock().ahead.remove(&wanted.info_hash);

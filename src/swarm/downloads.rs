@@ -80,6 +80,13 @@ impl Expected {
     }
 }
 
+/// Where a payload is.
+pub enum Fetch {
+    /// Whole, in this file.
+    Kept(PathBuf),
+    Running(Arc<Download>),
+}
+
 /// A running or finished download. Dropping the last handle of an unfinished one stops it; its part file stays.
 pub struct Download {
     part: Arc<PartFile>,
@@ -219,18 +226,15 @@ impl Downloads {
         Ok(Arc::new(info))
     }
 
-    /// Starts a download, or joins the one that runs.
-    pub async fn download(
-        self: &Arc<Self>,
-        wanted: Wanted,
-    ) -> Result<Arc<Download>, DownloadError> {
-        if let Some(running) = self.join(&wanted.info_hash).await {
-            return Ok(running);
+    /// The payload that is kept, the download that runs, or a new one.
+    pub async fn fetch(self: &Arc<Self>, wanted: Wanted) -> Result<Fetch, DownloadError> {
+        if let Some(found) = self.find(&wanted.info_hash).await {
+            return Ok(found);
         }
         let info = self.info(wanted).await?;
         let _starting = self.starting.lock().await;
-        if let Some(running) = self.join(&wanted.info_hash).await {
-            return Ok(running);
+        if let Some(found) = self.find(&wanted.info_hash).await {
+            return Ok(found);
         }
         let part = Arc::new(self.open_part(info).await?);
         let download = Arc::new(Download {
@@ -242,7 +246,15 @@ impl Downloads {
         self.book.started(part.clone());
         self.tasks
             .spawn(self.clone().run(part, download.stop.clone()));
-        Ok(download)
+        Ok(Fetch::Running(download))
+    }
+
+    /// A download leaves the list only when its payload is kept: looking there first would miss it.
+    async fn find(&self, info_hash: &InfoHash) -> Option<Fetch> {
+        match self.join(info_hash).await {
+            Some(running) => Some(Fetch::Running(running)),
+            None => self.kept(info_hash).map(Fetch::Kept),
+        }
     }
 
     async fn open_part(&self, info: Arc<InfoDict>) -> Result<PartFile, DownloadError> {

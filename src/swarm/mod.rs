@@ -34,7 +34,7 @@ use crate::catalog::{InfoDicts, Offers, PlainFile};
 use crate::runtime::Counters;
 use crate::torrent::InfoHash;
 
-pub use downloads::{Download, DownloadError, Downloads, Expected, Wanted};
+pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Wanted};
 pub use part_file::PartFile;
 pub use share::{Network, NetworkError, Share};
 
