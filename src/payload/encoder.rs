@@ -20,14 +20,19 @@ const ZSTD_VERSION: &str = "1.5.7";
 
 /// A frame's window covers the whole frame: 2^22 = `FRAME_SIZE`.
 const WINDOW_LOG: u32 = 22;
-const CHAIN_LOG: u32 = 18;
-const HASH_LOG: u32 = 19;
+/// The long hash table has a quarter as many slots as the frame has bytes, within these bounds; the short one half of
+/// that. Tables are cleared for every frame: with full-size ones small NARs take a third more time and are 0.2 %
+/// smaller.
+const HASH_LOG: std::ops::RangeInclusive<u32> = 12..=19;
+const BYTES_PER_SLOT_LOG: u32 = 2;
 const SEARCH_LOG: u32 = 1;
 const MIN_MATCH: u32 = 5;
 const TARGET_LENGTH: u32 = 0;
 
-/// SHA-1 of the encoded self-test vector, fixed when the encoder id was.
-const VECTOR_SHA1: &str = "ca17ca28dd6ceb6880ca084f9f3170e617826061";
+/// Prefixes of the self-test vector that are encoded.
+const VECTOR_LENGTHS: [usize; 4] = [1, 3_000, 60_000, 300_000];
+/// SHA-1 of their frames, fixed when the encoder id was.
+const VECTOR_SHA1: &str = "ba6ffcc3b547fe68d5849b93605487e1793e5749";
 
 #[derive(Debug, Error)]
 pub enum EncoderError {
@@ -60,8 +65,6 @@ impl Encoder {
         let mut context = CCtx::create();
         let parameters = [
             CParameter::WindowLog(WINDOW_LOG),
-            CParameter::ChainLog(CHAIN_LOG),
-            CParameter::HashLog(HASH_LOG),
             CParameter::SearchLog(SEARCH_LOG),
             CParameter::MinMatch(MIN_MATCH),
             CParameter::TargetLength(TARGET_LENGTH),
@@ -71,11 +74,7 @@ impl Encoder {
             CParameter::ChecksumFlag(false),
             CParameter::DictIdFlag(false),
         ];
-        for parameter in parameters {
-            context
-                .set_parameter(parameter)
-                .map_err(|code| zstd_error("set a parameter", code))?;
-        }
+        set(&mut context, &parameters)?;
         Ok(Self {
             context,
             frame: Vec::new(),
@@ -84,6 +83,17 @@ impl Encoder {
 
     /// Encodes one frame of at most `FRAME_SIZE` raw bytes. What it returns is overwritten by the next.
     pub fn encode(&mut self, raw: &[u8]) -> Result<&[u8], EncoderError> {
+        let size_log = usize::BITS - raw.len().saturating_sub(1).leading_zeros();
+        let hash_log = size_log
+            .saturating_sub(BYTES_PER_SLOT_LOG)
+            .clamp(*HASH_LOG.start(), *HASH_LOG.end());
+        set(
+            &mut self.context,
+            &[
+                CParameter::HashLog(hash_log),
+                CParameter::ChainLog(hash_log - 1),
+            ],
+        )?;
         self.frame.clear();
         self.frame.reserve(compress_bound(raw.len()));
         self.context
@@ -91,6 +101,14 @@ impl Encoder {
             .map_err(|code| zstd_error("compress a frame", code))?;
         Ok(&self.frame)
     }
+}
+
+fn set(context: &mut CCtx<'static>, parameters: &[CParameter]) -> Result<(), EncoderError> {
+    for parameter in parameters {
+        let done = context.set_parameter(*parameter);
+        done.map_err(|code| zstd_error("set a parameter", code))?;
+    }
+    Ok(())
 }
 
 /// Decodes one frame that must hold exactly `raw_len` bytes.
@@ -112,7 +130,13 @@ pub fn self_test() -> Result<(), EncoderError> {
             found: version_string(),
         });
     }
-    let found = InfoHash::of(Encoder::new()?.encode(&test_vector())?);
+    // Of several sizes, because the tables depend on it.
+    let (vector, mut encoder) = (test_vector(), Encoder::new()?);
+    let mut frames = Vec::new();
+    for len in VECTOR_LENGTHS {
+        frames.extend_from_slice(encoder.encode(&vector[..len])?);
+    }
+    let found = InfoHash::of(&frames);
     if found.to_string() != VECTOR_SHA1 {
         return Err(EncoderError::Vector { found });
     }

@@ -1,0 +1,71 @@
+//! A chroot store with Nix's database, made without Nix.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use narswarm::nix::{HashPart, NarHash, StoreDir, StorePath};
+use narswarm::store::{nar_hash, scan};
+use rusqlite::{Connection, params};
+use sha2::{Digest, Sha256};
+
+/// The tables of Nix's database (schema version 10) that a reader of valid paths uses.
+const SCHEMA: &str = "
+    create table ValidPaths (
+        id integer primary key autoincrement not null, path text unique not null, hash text not null,
+        registrationTime integer not null, deriver text, narSize integer, ultimate integer, sigs text, ca text);
+    create table Refs (
+        referrer integer not null, reference integer not null, primary key (referrer, reference));";
+
+pub struct ChrootStore {
+    pub root: PathBuf,
+    connection: Connection,
+    pub paths: Vec<StoredPath>,
+}
+
+pub struct StoredPath {
+    pub store_path: StorePath,
+    pub nar_hash: NarHash,
+    pub nar_size: u64,
+}
+
+impl ChrootStore {
+    pub fn create(root: &Path) -> Self {
+        let database = root.join("nix/var/nix/db");
+        fs::create_dir_all(root.join("nix/store")).unwrap();
+        fs::create_dir_all(&database).unwrap();
+        let connection = Connection::open(database.join("db.sqlite")).unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        Self {
+            root: root.to_owned(),
+            connection,
+            paths: Vec::new(),
+        }
+    }
+
+    /// Adds what `fill` makes at the place that it is given.
+    pub fn add(&mut self, name: &str, fill: impl FnOnce(&Path)) {
+        let store = self.root.join("nix/store");
+        let building = store.join(".building");
+        fill(&building);
+        let layout = scan(&building).unwrap();
+        let nar_size = layout.size();
+        let nar_hash = nar_hash(layout).unwrap();
+        let digest = Sha256::digest(format!("{nar_hash}:{name}"));
+        let hash_part = HashPart::from_bytes(*digest.first_chunk().unwrap());
+        let store_path = StorePath::new(hash_part, name).unwrap();
+        fs::rename(&building, store.join(store_path.base_name())).unwrap();
+        let insert =
+            "insert into ValidPaths (path, hash, registrationTime, narSize) values (?, ?, 1, ?)";
+        let values = params![
+            store_path.full(&StoreDir::default()),
+            format!("sha256:{}", nar_hash.hex()),
+            nar_size.cast_signed()
+        ];
+        self.connection.execute(insert, values).unwrap();
+        self.paths.push(StoredPath {
+            store_path,
+            nar_hash,
+            nar_size,
+        });
+    }
+}

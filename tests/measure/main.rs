@@ -1,0 +1,52 @@
+//! What the project says of itself in figures, measured anew: one file per measurement, each run by `tests/show NAME`.
+//!
+//! A measurement prints its setting, a table that a person can judge it by, and as its last line one JSON object.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on shall stop and say where"
+)]
+
+mod chroot_store;
+mod cpu_time;
+mod large_nar;
+mod made_up_rows;
+mod manifest;
+mod memory_storage;
+mod nix_copy;
+mod node_process;
+mod packages;
+mod payload;
+mod random;
+mod release;
+mod runs;
+mod setting;
+mod small_nars;
+mod stock_downloader;
+mod stock_seeder;
+mod table;
+mod zstd_variant;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["payload"] => payload::measure(),
+        ["manifest"] => manifest::measure(),
+        ["small-nars"] => small_nars::measure(),
+        ["large-nar"] => large_nar::measure(),
+        // The processes that measurements start.
+        [manifest::LOAD, shelf] => return manifest::load(shelf.as_ref()),
+        [stock_seeder::SEED, files, torrents] => {
+            return stock_seeder::seed(files.as_ref(), torrents.as_ref());
+        }
+        _ => {
+            eprintln!("usage: measure payload|manifest|small-nars|large-nar");
+            return ExitCode::from(2);
+        }
+    };
+    println!("{result}");
+    ExitCode::SUCCESS
+}
