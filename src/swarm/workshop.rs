@@ -110,8 +110,13 @@ impl Workshop {
                 match content {
                     Content::Installed { path } => {
                         let mut nar = NarReader::open(scan(&path).map_err(|e| e.to_string())?);
-                        describe(&mut nar, size, |_| Ok(()))
-                            .map(|described| described.info)
+                        let mut first = None;
+                        let described = describe(&mut nar, size, |frame| {
+                            first.get_or_insert_with(|| Bytes::copy_from_slice(frame));
+                            Ok(())
+                        });
+                        described
+                            .map(|described| (described.info, first))
                             .map_err(|e| e.to_string())
                     }
                     Content::File(path) => {
@@ -121,12 +126,13 @@ impl Workshop {
                             .to_string_lossy()
                             .into_owned();
                         let file = File::open(&path).map_err(|e| e.to_string())?;
-                        describe_payload(file, name, size).map_err(|e| e.to_string())
+                        let info = describe_payload(file, name, size).map_err(|e| e.to_string())?;
+                        Ok((info, None))
                     }
-                    Content::Download(part) => Ok(InfoDict::clone(part.info())),
+                    Content::Download(part) => Ok((InfoDict::clone(part.info()), None)),
                 }
             });
-            let info = computed.await?.map_err(|reason| OfferError::Read {
+            let (info, first) = computed.await?.map_err(|reason| OfferError::Read {
                 path: offer.path().to_owned(),
                 reason,
             })?;
@@ -134,6 +140,10 @@ impl Workshop {
                 return Err(offer.withdraw("its payload has another info hash"));
             }
             self.remember(offer.info_hash, info.clone());
+            // The first frame is asked for next; of a small NAR it is all there is.
+            if let Some(first) = first {
+                self.frames.insert((offer.info_hash, 0), first).await;
+            }
             Ok(Arc::new(info))
         };
         self.info_cache
@@ -180,10 +190,21 @@ impl Workshop {
             .acquire_owned()
             .await
             .map_err(|_| OfferError::Stopping)?;
-        let nar = self.open_nar(offer).await?;
-        let makers = self.makers.clone();
+        // A NAR of one frame is read once: not worth remembering, nor a second trip to another thread.
+        let open = if table.len() > 1 {
+            Some(self.open_nar(offer).await?)
+        } else {
+            None
+        };
+        let (makers, path) = (self.makers.clone(), offer.path().to_owned());
         let made = blocking(move || {
             let _permit = permit;
+            let nar = match open {
+                Some(nar) => nar,
+                None => Arc::new(Mutex::new(NarReader::open(
+                    scan(&path).map_err(io::Error::other)?,
+                ))),
+            };
             let idle = makers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut maker = idle.map_or_else(FrameMaker::new, Ok)?;
             let made = maker.make(&mut SharedNar(nar), &table, i);
