@@ -201,6 +201,9 @@ pub struct StatusArgs {
 pub struct CheckConfigArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Whose configuration it is; found out when not given.
+    #[arg(long, value_name = "ROLE", value_parser = ["agent", "seedbox"])]
+    pub role: Option<String>,
 }
 
 #[derive(Args)]

@@ -1,21 +1,26 @@
 //! `narswarm check-config`.
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 
 use super::args::CheckConfigArgs;
 use super::exit::Failure;
 
 pub fn run(args: &CheckConfigArgs) -> Result<(), Failure> {
-    let (role, config) = Config::read_either(&args.file).map_err(Failure::usage)?;
+    let role = match args.role.as_deref() {
+        Some("agent") => Some(Role::Agent),
+        Some(_) => Some(Role::Seedbox),
+        None => None,
+    };
+    let read = match role {
+        Some(role) => Config::read(&args.file, role).map(|config| (role, config)),
+        None => Config::read_either(&args.file),
+    };
+    let (role, config) = read.map_err(Failure::usage)?;
     let options = &config.options;
     println!(
         "{}: a good configuration of {} {}: {} channels, {} upstreams, share = {}, state in {}",
         args.file.display(),
-        if role == crate::config::Role::Agent {
-            "an"
-        } else {
-            "a"
-        },
+        if role == Role::Agent { "an" } else { "a" },
         role.as_str(),
         options.channels.len(),
         options.upstreams.len(),

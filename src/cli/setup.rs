@@ -38,9 +38,13 @@ After=network.target
 Before=nix-daemon.service
 
 [Service]
+Type=notify
+WatchdogSec=60
 ExecStart={program} agent --config {config}
 DynamicUser=yes
 StateDirectory=narswarm
+CacheDirectory=narswarm
+RuntimeDirectory=narswarm
 Restart=on-failure
 RestartSec=5
 TimeoutStopSec=10

@@ -14,6 +14,8 @@ use super::exit::{Failure, UNREACHABLE};
 
 /// A node on this machine answers at once, or is stuck.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Where the service of `setup` and of the NixOS module says that it runs.
+const RUNTIME_DIRECTORY: &str = "/run/narswarm";
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub async fn run(args: StatusArgs) -> Result<(), Failure> {
@@ -49,7 +51,12 @@ fn state(args: &StatusArgs) -> Result<PathBuf, Failure> {
         let (_, config) = Config::read_either(file).map_err(Failure::usage)?;
         return Ok(config.options.state);
     }
-    Ok(state_directory(args.state.clone()))
+    // The state of a service with a dynamic user cannot be read by others.
+    let service = PathBuf::from(RUNTIME_DIRECTORY);
+    match &args.state {
+        None if RunFile::path(&service).exists() => Ok(service),
+        state => Ok(state_directory(state.clone())),
+    }
 }
 
 async fn read(state: &std::path::Path) -> Result<Value, Failure> {

@@ -91,6 +91,12 @@ pub fn state_directory(configured: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| DEFAULT_STATE.into())
 }
 
+/// systemd's cache directory, where there is one: it may be removed without loss.
+fn cache_directory(state: &Path) -> PathBuf {
+    let systemd = std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from);
+    systemd.unwrap_or_else(|| state.join("cache"))
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
     let failed = |source| ConfigError::Read {
         path: path.to_owned(),
@@ -250,7 +256,7 @@ impl Checker<'_> {
             upload_limit: Some(section.upload_limit.0),
             peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,
             trackers: self.parse_all("swarm.trackers", &section.trackers)?,
-            cache: state.join("cache"),
+            cache: cache_directory(state),
             cache_size,
             hold,
         })
@@ -260,16 +266,27 @@ impl Checker<'_> {
         let mut names = HashSet::new();
         let mut channels = Vec::with_capacity(sections.len());
         for section in sections {
-            if !names.insert((&section.name, &section.key)) {
+            if section.link.is_some() {
+                let reason = "this version cannot follow a channel by its link (that needs the DHT or gossip): \
+                              set name, key and manifest instead";
+                return Err(self.error("channel.link", reason));
+            }
+            let required = |key: &str, value: &Option<String>| {
+                value.clone().ok_or_else(|| self.error(key, "is missing"))
+            };
+            let name = required("channel.name", &section.name)?;
+            let key = required("channel.key", &section.key)?;
+            let manifest = required("channel.manifest", &section.manifest)?;
+            if !names.insert((name.clone(), key.clone())) {
                 return Err(self.error(
                     "channel.name",
-                    &format!("'{}' is followed twice with one key", section.name),
+                    &format!("'{name}' is followed twice with one key"),
                 ));
             }
             channels.push(ChannelOptions {
-                name: self.parse("channel.name", &section.name)?,
-                key: self.parse("channel.key", &section.key)?,
-                source: self.parse::<ManifestSource>("channel.manifest", &section.manifest)?,
+                name: self.parse("channel.name", &name)?,
+                key: self.parse("channel.key", &key)?,
+                source: self.parse::<ManifestSource>("channel.manifest", &manifest)?,
                 keep_releases: section.keep_releases,
             });
         }

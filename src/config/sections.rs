@@ -156,9 +156,11 @@ pub enum HoldSource {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelSection {
-    pub name: String,
-    pub key: String,
-    pub manifest: String,
+    pub name: Option<String>,
+    pub key: Option<String>,
+    pub manifest: Option<String>,
+    /// A channel link; recognised, so that the error says what to do instead.
+    pub link: Option<String>,
     #[serde(default = "keep_releases")]
     pub keep_releases: usize,
 }

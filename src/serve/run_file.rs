@@ -1,4 +1,4 @@
-//! `STATE/run.json`: where the running node answers; also its ready line. Other commands find the node by it.
+//! `STATE/run.json`, and `run.json` in systemd's runtime directory: where the running node answers; also its ready line. Other commands find the node by it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -34,19 +34,30 @@ impl RunFile {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Writes it to the state directory, and to the runtime directory that systemd gives: a dynamic user's state is
+    /// closed to everybody else.
     pub fn write(&self, state: &Path) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".run-")
-            .tempfile_in(state)?;
-        file.write_all(self.line().as_bytes())?;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(MODE))?;
-        file.persist(Self::path(state))?;
+        for directory in directories(state) {
+            let mut file = tempfile::Builder::new()
+                .prefix(".run-")
+                .tempfile_in(&directory)?;
+            file.write_all(self.line().as_bytes())?;
+            file.as_file()
+                .set_permissions(fs::Permissions::from_mode(MODE))?;
+            file.persist(Self::path(&directory))?;
+        }
         Ok(())
     }
 
     /// Nobody shall ask a node that has ended.
     pub fn remove(state: &Path) {
-        let _ = fs::remove_file(Self::path(state));
+        for directory in directories(state) {
+            let _ = fs::remove_file(Self::path(&directory));
+        }
     }
+}
+
+fn directories(state: &Path) -> Vec<PathBuf> {
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    [state.to_owned()].into_iter().chain(runtime).collect()
 }

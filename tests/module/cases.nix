@@ -9,6 +9,7 @@ let
 
   link = "magnet:?xs=urn:btpk:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a&s=74657374";
   key = "test-1:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+  coveredKey = "covered-1:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=";
   channel = { name = "test"; inherit key; manifest = "https://example.org/channel"; };
 in
 {
@@ -57,12 +58,12 @@ in
     };
     seedboxReadOnly = seedbox { channels = [ channel ]; location = "/srv/payloads"; };
     publisherOfEverything = publisher {
-      channel = "my channel";
+      channel = "my-channel";
       release = "26.11 'beta'";
       secretKeyFile = "/run/secrets/channel.sec";
       narinfoKeyFile = "/run/secrets/cache.sec";
       storePaths = "/srv/store-paths";
-      from = "https://cache.nixos.org";
+      from = "http://127.0.0.1:1";
       out = "/srv/channel";
       payloads = "/srv/payloads";
       files = [ "/srv/nixexprs.tar.xz" ];
@@ -84,8 +85,8 @@ in
           channels = [ channel ];
           upstreams = [
             "https://cache.nixos.org"
-            { url = "https://covered.example/"; keys = [ "covered-1:AAAA" ]; timeout = "3s"; resolve = [ "192.0.2.9" ]; }
-            { url = "https://untrusted.example"; keys = [ "untrusted-1:BBBB" ]; }
+            { url = "https://covered.example/"; keys = [ coveredKey ]; timeout = "3s"; resolve = [ "192.0.2.9" ]; }
+            { url = "https://untrusted.example"; keys = [ "untrusted-1:/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=" ]; }
           ];
         })
       ];
@@ -97,7 +98,7 @@ in
         "https://netrc.example"
       ];
       nix.settings.extra-substituters = [ "https://extra.example" ];
-      nix.settings.trusted-public-keys = [ "covered-1:AAAA" ];
+      nix.settings.trusted-public-keys = [ coveredKey ];
       nix.extraOptions = "extra-substituters = https://hidden.example";
     };
     forced = {
@@ -105,6 +106,11 @@ in
       nix.settings.substituters = lib.mkForce [ "ssh://only-this" ];
     };
     everywhere = agent { channels = [ channel ]; settings.shim = { listen = "0.0.0.0:8642"; expressions = true; }; };
+
+    # Refused by the program, when the system is built.
+    unknownKey = agent { channels = [ channel ]; settings.swarm.uploadLimit = "2MB/s"; };
+    badRate = agent { channels = [ channel ]; uploadLimit = "fast"; };
+    badSeedbox = seedbox { channels = [ channel ]; location = "/mnt/disk"; settings.hold.source = "elsewhere"; };
 
     # Refused, each with its reason.
     noChannel = agent { };
@@ -141,6 +147,7 @@ in
     amount = seedbox { amount = "a lot"; };
     listen = agent { settings.swarm.listen = "6881"; };
     channelOption = agent { channels = [{ nmae = "test"; }]; };
+    channelName = publisher { channel = "my channel"; };
     settingsOfPublisher = publisher { settings = { }; };
   };
 }

@@ -67,7 +67,7 @@ in
 {
   cases = lib.mapAttrs (_: case: report (evaluate [ case ])) cases.evaluated;
   # One at a time: each is a type error.
-  mistyped = lib.mapAttrs (_: case: (report (evaluate [ case ])).settings) cases.mistyped;
+  mistyped = lib.mapAttrs (_: case: { inherit (report (evaluate [ case ])) settings scripts; }) cases.mistyped;
 
   vm = {
     nodes = lib.mapAttrs (_: report) vmNodes;

@@ -1,0 +1,3 @@
+final: _prev: {
+  narswarm = final.callPackage ./package.nix { };
+}
