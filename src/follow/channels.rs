@@ -137,26 +137,27 @@ impl Channels {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)[i] = channel.releases().to_vec();
         }
-        let previous = {
-            let mut statuses = self
-                .statuses
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut statuses[i], status.clone())
-        };
         drop(channel);
-        let good = result.is_ok();
-        match result {
-            Ok(true) => self.publish_catalog(),
-            Ok(false) => {}
-            Err(error) if previous.last_error == status.last_error => {
+        if let Err(error) = &result {
+            let known = self.statuses.read().unwrap_or_else(PoisonError::into_inner)[i]
+                .last_error
+                .clone();
+            // Told before it stands in the status, so that whoever sees it there finds it among the errors.
+            if known == status.last_error {
                 tracing::debug!(channel = status.name, %error, "no news");
+            } else {
+                self.counters
+                    .error(format!("channel {}: {error}", status.name));
             }
-            Err(error) => self
-                .counters
-                .error(format!("channel {}: {error}", status.name)),
         }
-        good
+        // And a release is served before it is told of.
+        if let Ok(true) = result {
+            self.publish_catalog();
+        }
+        self.statuses
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)[i] = status;
+        result.is_ok()
     }
 
     fn publish_catalog(&self) {

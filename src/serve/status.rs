@@ -137,28 +137,26 @@ pub struct StatusReport {
 impl StatusReport {
     pub fn read(&self) -> Status {
         let (known, reachable, uploading_to) = self.swarm.peer_counts();
-        let totals = self.counters.totals();
         let offer = self.swarm.offered();
-        let channels = self
-            .channels
-            .statuses()
-            .into_iter()
-            .map(|channel| ChannelView {
-                name: channel.name,
-                key: channel.key,
-                release: channel.release,
-                sequence: channel.sequence,
-                created: channel.created,
-                expires: channel.expires,
-                state: channel.state.as_str(),
-                paths: channel.paths,
-                peers: if channel.state == ChannelState::None {
-                    0
-                } else {
-                    known
-                },
-                last_error: channel.last_error,
-            });
+        let statuses = self.channels.statuses();
+        // Read after the channels: an error is counted before it stands in a channel's status.
+        let totals = self.counters.totals();
+        let channels = statuses.into_iter().map(|channel| ChannelView {
+            name: channel.name,
+            key: channel.key,
+            release: channel.release,
+            sequence: channel.sequence,
+            created: channel.created,
+            expires: channel.expires,
+            state: channel.state.as_str(),
+            paths: channel.paths,
+            peers: if channel.state == ChannelState::None {
+                0
+            } else {
+                known
+            },
+            last_error: channel.last_error,
+        });
         let active = self
             .substituter
             .as_ref()
