@@ -256,6 +256,7 @@ impl Checker<'_> {
             upload_limit: Some(section.upload_limit.0),
             peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,
             trackers: self.parse_all("swarm.trackers", &section.trackers)?,
+            state: state.to_owned(),
             cache: cache_directory(state),
             cache_size,
             hold,

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::catalog::{Release, Shelf, ShelfError};
 use crate::manifest::{ChannelName, Freshness, Layer, LayerError, SignedManifest, VerifyError};
 use crate::nix::PublicKey;
-use crate::swarm::Downloads;
+use crate::swarm::Swarm;
 
 use super::manifest_source::{ManifestReader, ManifestSource, ManifestSourceError};
 
@@ -78,7 +78,7 @@ impl Channel {
     pub fn open(
         options: &ChannelOptions,
         state: &Path,
-        downloads: &Arc<Downloads>,
+        swarm: &Swarm,
     ) -> Result<Self, FollowError> {
         let shelf = Shelf::open(
             state,
@@ -86,8 +86,11 @@ impl Channel {
             options.key.clone(),
             options.keep_releases,
         )?;
-        let reader = ManifestReader::new(&options.source, downloads)?;
+        let reader = ManifestReader::new(&options.source, swarm.downloads())?;
         let releases = shelf.load()?;
+        let (name, key) = (&options.name, options.key.bytes());
+        let minimum = shelf.minimum_sequence()?;
+        swarm.pointers().follow(name, &key, minimum);
         Ok(Self {
             shelf,
             reader,

@@ -47,7 +47,7 @@ impl Channels {
             if let ManifestSource::Magnet { peers, .. } = &option.source {
                 swarm.add_peers(peers.iter().copied());
             }
-            channels.push(Channel::open(option, state, swarm.downloads())?);
+            channels.push(Channel::open(option, state, &swarm)?);
         }
         let statuses = RwLock::new(
             channels

@@ -11,6 +11,7 @@ mod offer_book;
 mod part_file;
 mod payload_directory;
 mod peers;
+mod pointers;
 mod seeder;
 mod share;
 mod storage;
@@ -36,6 +37,7 @@ use crate::torrent::InfoHash;
 
 pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Wanted};
 pub use part_file::PartFile;
+pub use pointers::{Offered, Pointers};
 pub use share::{Network, NetworkError, Share};
 
 use limits::{Places, UploadLimit};
@@ -59,6 +61,8 @@ pub struct SwarmOptions {
     pub upload_limit: Option<u64>,
     pub peers: Vec<SocketAddr>,
     pub trackers: Vec<Url>,
+    /// Where pointers are kept.
+    pub state: PathBuf,
     pub cache: PathBuf,
     pub cache_size: u64,
     /// A directory of payload files to serve, named after their NarHash.
@@ -76,6 +80,8 @@ pub enum SwarmError {
     },
     #[error("cannot use the cache directory {path}: {source}")]
     Cache { path: PathBuf, source: io::Error },
+    #[error("cannot keep pointers in {path}: {source}")]
+    Pointers { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Download(#[from] DownloadError),
     #[error("announcing on trackers: {0}")]
@@ -88,6 +94,7 @@ pub struct Swarm {
     downloads: Arc<Downloads>,
     book: Arc<OfferBook>,
     peers: Arc<PeerBook>,
+    pointers: Arc<Pointers>,
     announcer: Announcer,
     places: Places,
     trackers: Vec<Url>,
@@ -116,6 +123,9 @@ impl Swarm {
             path: options.cache.clone(),
             source,
         })?;
+        let path = options.state.join("pointers");
+        let pointers = Pointers::new(path.clone());
+        let pointers = pointers.map_err(|source| SwarmError::Pointers { path, source })?;
         let peers = Arc::new(PeerBook::default());
         options
             .peers
@@ -168,6 +178,7 @@ impl Swarm {
             downloads,
             book,
             peers,
+            pointers,
             announcer,
             places,
             trackers: options.trackers,
@@ -181,6 +192,11 @@ impl Swarm {
 
     pub fn downloads(&self) -> &Arc<Downloads> {
         &self.downloads
+    }
+
+    /// The newest pointer of each channel.
+    pub fn pointers(&self) -> &Arc<Pointers> {
+        &self.pointers
     }
 
     /// Serves these files (manifests, layers, release files) beside the payloads.

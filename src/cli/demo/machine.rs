@@ -85,6 +85,7 @@ fn options(
             upload_limit: None,
             peers: vec![],
             trackers: vec![],
+            state: state.to_owned(),
             cache: state.join("cache"),
             cache_size: CACHE_SIZE,
             hold: None,
