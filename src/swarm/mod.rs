@@ -1,6 +1,7 @@
 //! The swarm: everything that speaks BitTorrent. Uploads are our own seeder, downloads are librqbit's.
 
 mod downloads;
+mod incoming;
 mod limits;
 mod listener;
 mod local_tracker;
@@ -41,6 +42,7 @@ pub use pointers::{Offered, Pointers};
 pub use share::{Network, NetworkError, Share};
 
 use limits::{Places, UploadLimit};
+use listener::Entrance;
 use offer_book::{OfferBook, OfferSummary};
 use payload_directory::PayloadDirectory;
 use peers::{PeerBook, PeerOrigin};
@@ -147,14 +149,14 @@ impl Swarm {
             port: address.port(),
         });
         let places = Places::default();
-        tasks.spawn(listener::listen(
-            listener,
+        let entrance = Entrance {
             seeder,
-            policy.clone(),
-            places.clone(),
-            tasks.clone(),
-            stop.clone(),
-        ));
+            policy: policy.clone(),
+            places: places.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(entrance.listen(listener));
         let downloads = Downloads::start(
             peers.clone(),
             infos,

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -18,14 +16,13 @@ use tokio::time::timeout;
 use crate::runtime::Counters;
 use crate::torrent::{Bitfield, InfoDict};
 
+use super::incoming::{Incoming, quick_ack};
 use super::limits::UploadLimit;
 use super::messages::{self, OurHello};
 use super::offer::{Offer, OfferError};
 use super::offer_book::OfferBook;
 use super::wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
 
-/// A peer that says nothing for so long in its handshake holds a place for nothing.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A peer that takes no bytes for so long only holds memory.
@@ -61,19 +58,13 @@ pub struct Seeder {
 }
 
 impl Seeder {
-    /// Serves one connection until the peer is done. A torrent that is not offered is hung up on, without a word.
-    pub async fn serve(&self, stream: TcpStream) -> Result<(), SeederError> {
-        // Both only make small NARs fast; a socket that refuses them still works.
-        let _ = stream.set_nodelay(true);
-        let (read, write) = stream.into_split();
-        let mut reader = PeerReader::new(read);
-        quick_ack(&reader);
-        let hello = timeout(HANDSHAKE_TIMEOUT, reader.handshake())
-            .await
-            .map_err(|_| SeederError::Silent)??;
-        let Some(offer) = self.book.find(&hello.info_hash) else {
-            return Ok(());
-        };
+    /// Serves one connection until the peer is done.
+    pub async fn serve(&self, offer: Offer, peer: Incoming) -> Result<(), SeederError> {
+        let Incoming {
+            hello,
+            reader,
+            write,
+        } = peer;
         let upload = Upload {
             seeder: self,
             offer,
@@ -152,7 +143,7 @@ impl Upload<'_> {
                     }
                 }
             };
-            quick_ack(&self.reader);
+            quick_ack(self.reader.get_ref().as_ref());
             match message {
                 PeerMessage::Request {
                     index,
@@ -259,11 +250,6 @@ impl Upload<'_> {
         }
         Ok(())
     }
-}
-
-/// Linux forgets this after a few packets, so it is said again after each read.
-fn quick_ack(reader: &PeerReader<OwnedReadHalf>) {
-    let _ = SockRef::from(reader.get_ref().as_ref()).set_tcp_quickack(true);
 }
 
 /// Resolves when a running download has more pieces; never for a whole payload.
