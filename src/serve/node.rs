@@ -20,7 +20,7 @@ use crate::runtime::Counters;
 use crate::store::{Store, StoreError, StoreUri};
 use crate::substitute::{Substituter, SubstituterParts};
 use crate::swarm::{Swarm, SwarmError, SwarmOptions};
-use crate::upstream::{Upstream, UpstreamError, UpstreamOptions};
+use crate::upstream::{UpstreamError, UpstreamOptions};
 
 use super::router::{Shim, router};
 use super::run_file::RunFile;
@@ -116,7 +116,6 @@ impl Node {
         };
         let offers = Arc::new(Offers::new(store));
         let infos = Arc::new(InfoDicts::open(&options.state.join("info.sqlite"))?);
-        let share = options.swarm.share;
         let swarm = Swarm::start(
             options.swarm,
             offers.clone(),
@@ -142,18 +141,14 @@ impl Node {
         let substituter = match options.role {
             Role::Seedbox => None,
             Role::Agent => {
-                let upstreams = options
-                    .upstreams
-                    .into_iter()
-                    .map(|upstream| Upstream::new(upstream).map(Arc::new));
                 let parts = SubstituterParts {
                     offers: offers.clone(),
                     downloads: Some(swarm.downloads().clone()),
-                    upstreams: upstreams.collect::<Result<_, _>>()?,
+                    upstreams: options.upstreams,
                     keys: options.keys,
                     counters: counters.clone(),
                 };
-                Some(Arc::new(Substituter::new(parts)))
+                Some(Arc::new(Substituter::new(parts)?))
             }
         };
         let listener = match options.shim_socket {
@@ -173,7 +168,6 @@ impl Node {
             started,
             encoder_off,
             shim: address,
-            share,
             channels: channels.clone(),
             swarm: swarm.clone(),
             counters: counters.clone(),

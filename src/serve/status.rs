@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::follow::{ChannelState, Channels};
 use crate::runtime::Counters;
 use crate::substitute::Substituter;
-use crate::swarm::{Share, Swarm};
+use crate::swarm::Swarm;
 
 use super::router::Shim;
 
@@ -127,7 +127,6 @@ pub struct StatusReport {
     pub started: Instant,
     pub encoder_off: Option<String>,
     pub shim: SocketAddr,
-    pub share: Share,
     pub channels: Arc<Channels>,
     pub swarm: Arc<Swarm>,
     pub counters: Arc<Counters>,
@@ -192,7 +191,7 @@ impl StatusReport {
                 shim: Some(self.shim),
                 peer: Some(self.swarm.address()),
             },
-            share: self.share.as_str(),
+            share: self.swarm.share().as_str(),
             channels: channels.collect(),
             offer: OfferView {
                 paths: offer.paths,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -12,7 +12,7 @@ use crate::catalog::{Entry, Offers};
 use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, StorePath, TrustedKeys};
 use crate::runtime::{Counters, Source};
 use crate::swarm::Downloads;
-use crate::upstream::{Body, Upstream};
+use crate::upstream::{Body, Upstream, UpstreamError, UpstreamOptions};
 
 use super::active::ActiveNar;
 use super::nar_body::{self, NarBody};
@@ -28,21 +28,26 @@ pub struct SubstituterParts {
     pub offers: Arc<Offers>,
     pub downloads: Option<Arc<Downloads>>,
     /// Asked in this order.
-    pub upstreams: Vec<Arc<Upstream>>,
+    pub upstreams: Vec<UpstreamOptions>,
     pub keys: TrustedKeys,
     pub counters: Arc<Counters>,
 }
 
 pub struct Substituter {
     offers: Arc<Offers>,
-    upstreams: Vec<Arc<Upstream>>,
-    keys: TrustedKeys,
+    caches: RwLock<Arc<Caches>>,
     prefetch: Option<Arc<Prefetch>>,
     means: Means,
 }
 
+/// What the configuration may change while answers are under way.
+struct Caches {
+    upstreams: Vec<Arc<Upstream>>,
+    keys: TrustedKeys,
+}
+
 impl Substituter {
-    pub fn new(parts: SubstituterParts) -> Self {
+    pub fn new(parts: SubstituterParts) -> Result<Self, UpstreamError> {
         let prefetch = parts
             .downloads
             .clone()
@@ -55,13 +60,47 @@ impl Substituter {
             counters: parts.counters,
             active: Arc::default(),
         };
-        Self {
+        let substituter = Self {
             offers: parts.offers,
-            upstreams: parts.upstreams,
-            keys: parts.keys,
+            caches: RwLock::new(Arc::new(Caches {
+                upstreams: vec![],
+                keys: TrustedKeys::default(),
+            })),
             prefetch,
             means,
-        }
+        };
+        substituter.reconfigure(parts.upstreams, parts.keys)?;
+        Ok(substituter)
+    }
+
+    /// Asks these upstreams from now on; those that it asked before keep what was seen of them.
+    pub fn reconfigure(
+        &self,
+        upstreams: Vec<UpstreamOptions>,
+        keys: TrustedKeys,
+    ) -> Result<(), UpstreamError> {
+        let before = self.caches();
+        let known = |options: &UpstreamOptions| {
+            let mut known = before.upstreams.iter();
+            known
+                .find(|upstream| upstream.has_options(options))
+                .cloned()
+        };
+        let upstreams = upstreams.into_iter().map(|options| match known(&options) {
+            Some(upstream) => Ok(upstream),
+            None => Upstream::new(options).map(Arc::new),
+        });
+        let upstreams = upstreams.collect::<Result<_, _>>()?;
+        *self.caches.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Caches { upstreams, keys });
+        Ok(())
+    }
+
+    fn caches(&self) -> Arc<Caches> {
+        self.caches
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The store dir that all narinfos speak of.
@@ -77,8 +116,8 @@ impl Substituter {
             .unwrap_or_default()
     }
 
-    pub fn upstreams(&self) -> &[Arc<Upstream>] {
-        &self.upstreams
+    pub fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.caches().upstreams.clone()
     }
 
     pub fn active(&self) -> Vec<Arc<ActiveNar>> {
@@ -130,7 +169,7 @@ impl Substituter {
 
     /// A file that only upstreams have: logs, listings, realisations, debug info.
     pub async fn file(&self, path: &str) -> Option<Body> {
-        for upstream in &self.upstreams {
+        for upstream in &self.caches().upstreams {
             match upstream.file(path).await {
                 Ok(Some(body)) => return Some(body),
                 Ok(None) => {}
@@ -150,7 +189,7 @@ impl Substituter {
     }
 
     fn is_trusted(&self, row: &Entry) -> bool {
-        let trusted = row.is_trusted(&self.keys);
+        let trusted = row.is_trusted(&self.caches().keys);
         if !trusted {
             let store_path = &row.store_path;
             self.means.counters.error(format!(
@@ -184,7 +223,7 @@ impl Substituter {
         let mut seen = HashSet::new();
         let swarm = rows.into_iter().filter(|row| seen.insert(row.info_hash));
         let swarm = swarm.map(|row| Candidate::Swarm(Box::new(row)));
-        let upstreams = self.upstreams.iter().cloned().map(Candidate::Upstream);
+        let upstreams = self.upstreams().into_iter().map(Candidate::Upstream);
         let mut candidates: Vec<Candidate> =
             store.into_iter().chain(swarm).chain(upstreams).collect();
         // A swarm that keeps losing goes behind the upstreams that are well.
@@ -252,7 +291,8 @@ impl Substituter {
         hash_part: &HashPart,
         good: impl Fn(&Narinfo) -> bool,
     ) -> Result<Option<Narinfo>, Unanswered> {
-        let mut waiting = self.upstreams.iter();
+        let caches = self.caches();
+        let mut waiting = caches.upstreams.iter();
         let mut asking = FuturesUnordered::new();
         let mut result = Ok(None);
         loop {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
@@ -65,31 +65,44 @@ impl Drop for Place {
     }
 }
 
-/// The upload rate of the whole machine.
+/// The upload rate of the whole machine; it may change at any time.
 pub struct UploadLimit {
-    limiter: Option<DefaultDirectRateLimiter>,
+    limiter: RwLock<Option<Arc<DefaultDirectRateLimiter>>>,
 }
 
 impl UploadLimit {
     /// `None` is unlimited.
     pub fn new(bytes_per_second: Option<u64>) -> Self {
-        let limiter = bytes_per_second.map(|rate| {
-            let rate = u32::try_from(rate).unwrap_or(u32::MAX).max(MIN_RATE);
-            RateLimiter::direct(Quota::per_second(
-                NonZeroU32::new(rate).unwrap_or(NonZeroU32::MAX),
-            ))
-        });
-        Self { limiter }
+        Self {
+            limiter: RwLock::new(limiter(bytes_per_second)),
+        }
+    }
+
+    /// What already waits goes by the rate that was.
+    pub fn set(&self, bytes_per_second: Option<u64>) {
+        let limiter = limiter(bytes_per_second);
+        *self.limiter.write().unwrap_or_else(PoisonError::into_inner) = limiter;
     }
 
     /// Waits until `bytes` may leave. Callers ask for at most one block at a time.
     pub async fn wait(&self, bytes: usize) {
         let bytes = u32::try_from(bytes).ok().and_then(NonZeroU32::new);
-        if let (Some(limiter), Some(bytes)) = (&self.limiter, bytes) {
+        let limiter = self
+            .limiter
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let (Some(limiter), Some(bytes)) = (limiter, bytes) {
             // Only fails when more is asked than the bucket holds, which MIN_RATE excludes.
             let _ = limiter.until_n_ready(bytes).await;
         }
     }
+}
+
+fn limiter(bytes_per_second: Option<u64>) -> Option<Arc<DefaultDirectRateLimiter>> {
+    let rate = u32::try_from(bytes_per_second?).unwrap_or(u32::MAX);
+    let quota = Quota::per_second(NonZeroU32::new(rate.max(MIN_RATE)).unwrap_or(NonZeroU32::MAX));
+    Some(Arc::new(RateLimiter::direct(quota)))
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ impl Entrance {
             let _place = place;
             tokio::select! {
                 () = self.stop.cancelled() => {}
+                () = self.policy.refuses(address) => {}
                 result = self.dispatch(stream) => match result {
                     Ok(()) => {}
                     Err(EntranceError::Seeder(SeederError::Offer(error @ OfferError::Withdrawn { .. }))) => {

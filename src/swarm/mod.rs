@@ -23,7 +23,7 @@ mod workshop;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rand::RngExt;
 use thiserror::Error;
@@ -71,6 +71,20 @@ pub struct SwarmOptions {
     pub hold: Option<PathBuf>,
 }
 
+impl SwarmOptions {
+    /// The keys in which `new` differs from what the swarm was started with, and that only a restart can change.
+    pub fn needing_restart(&self, new: &Self) -> Vec<&'static str> {
+        [
+            ("swarm.listen", self.listen != new.listen),
+            ("cache.size", self.cache_size != new.cache_size),
+            ("hold.location", self.hold != new.hold),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
 #[derive(Debug, Error)]
 pub enum SwarmError {
     #[error(
@@ -97,9 +111,11 @@ pub struct Swarm {
     book: Arc<OfferBook>,
     peers: Arc<PeerBook>,
     pointers: Arc<Pointers>,
+    policy: Arc<SharePolicy>,
+    seeder: Arc<Seeder>,
     announcer: Announcer,
     places: Places,
-    trackers: Vec<Url>,
+    trackers: RwLock<Vec<Url>>,
 }
 
 impl Swarm {
@@ -150,7 +166,7 @@ impl Swarm {
         });
         let places = Places::default();
         let entrance = Entrance {
-            seeder,
+            seeder: seeder.clone(),
             policy: policy.clone(),
             places: places.clone(),
             tasks: tasks.clone(),
@@ -169,11 +185,12 @@ impl Swarm {
         .await?;
         let announcer = Announcer {
             peers: peers.clone(),
-            policy,
+            policy: policy.clone(),
             peer_id,
             port: address.port(),
             tasks,
             stop,
+            running: Mutex::default(),
         };
         Ok(Self {
             address,
@@ -181,9 +198,11 @@ impl Swarm {
             book,
             peers,
             pointers,
+            policy,
+            seeder,
             announcer,
             places,
-            trackers: options.trackers,
+            trackers: RwLock::new(options.trackers),
         })
     }
 
@@ -213,10 +232,31 @@ impl Swarm {
             .for_each(|peer| self.peers.add(peer, PeerOrigin::Manifest));
     }
 
-    /// Announces the channels' topics on the configured trackers.
+    /// Takes over what may change while the swarm runs. What is not shared any more ends at once; `announce` again.
+    pub fn reconfigure(&self, options: SwarmOptions) {
+        self.policy.set(options.share, options.networks);
+        self.seeder.limit.set(options.upload_limit);
+        self.peers.configure(&options.peers);
+        *self
+            .trackers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = options.trackers;
+    }
+
+    /// Whom this machine serves now.
+    pub fn share(&self) -> Share {
+        self.policy.share()
+    }
+
+    /// Announces the channels' topics on the configured trackers, instead of what was announced before.
     pub async fn announce(&self, topics: &[InfoHash]) -> Result<(), SwarmError> {
+        let trackers = self
+            .trackers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         self.announcer
-            .announce(&self.trackers, topics)
+            .announce(&trackers, topics)
             .await
             .map_err(SwarmError::Trackers)
     }

@@ -70,6 +70,16 @@ impl PeerBook {
         self.version.send_modify(|v| *v += 1);
     }
 
+    /// The configured peers are these from now on.
+    pub fn configure(&self, addresses: &[SocketAddr]) {
+        self.lock().retain(|address, known| {
+            known.origin != PeerOrigin::Config || addresses.contains(address)
+        });
+        for address in addresses {
+            self.add(*address, PeerOrigin::Config);
+        }
+    }
+
     /// Notes whether a connection to this peer came about.
     pub fn saw(&self, address: SocketAddr, reached: bool) {
         if let Some(known) = self.lock().get_mut(&address) {
@@ -138,6 +148,8 @@ mod tests {
         book.add("0.0.0.0:1".parse().unwrap(), PeerOrigin::Tracker);
         book.add("192.0.2.1:0".parse().unwrap(), PeerOrigin::Tracker);
         assert_eq!(book.len(), 3);
+        book.configure(&[address(3), address(4)]);
+        assert_eq!(book.candidates(), [address(4), address(1), address(3)]);
         for i in 0..5000 {
             book.add(address(i), PeerOrigin::Tracker);
         }

@@ -6,6 +6,7 @@ use std::sync::RwLock;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::sync::watch;
 
 /// Interfaces come and go (VPN, dock, hotel): their networks are read again after this long.
 const INTERFACES_FRESH: Duration = Duration::from_secs(30);
@@ -68,32 +69,51 @@ impl Network {
     }
 }
 
-/// The policy with the networks that count as lan.
+/// The policy with the networks that count as lan; it may change at any time.
 pub struct SharePolicy {
-    share: Share,
-    configured: Vec<Network>,
+    rules: watch::Sender<Rules>,
     interfaces: RwLock<(Instant, Vec<Network>)>,
 }
 
+struct Rules {
+    share: Share,
+    /// What counts as lan beside this machine's own networks.
+    networks: Vec<Network>,
+}
+
 impl SharePolicy {
-    pub fn new(share: Share, configured: Vec<Network>) -> Self {
+    pub fn new(share: Share, networks: Vec<Network>) -> Self {
         Self {
-            share,
-            configured,
+            rules: watch::Sender::new(Rules { share, networks }),
             interfaces: RwLock::new((Instant::now(), interface_networks())),
         }
     }
 
     pub fn share(&self) -> Share {
-        self.share
+        self.rules.borrow().share
+    }
+
+    /// From now on; connections that are allowed no longer end.
+    pub fn set(&self, share: Share, networks: Vec<Network>) {
+        self.rules.send_replace(Rules { share, networks });
     }
 
     /// Whether bytes, announces or lists may go to this address.
     pub fn allows(&self, address: SocketAddr) -> bool {
-        match self.share {
+        match self.share() {
             Share::Off => false,
             Share::Public => true,
             Share::Lan => self.is_lan(address.ip().to_canonical()),
+        }
+    }
+
+    /// Returns when this address is allowed no longer.
+    pub async fn refuses(&self, address: SocketAddr) {
+        let mut changes = self.rules.subscribe();
+        while self.allows(address) {
+            if changes.changed().await.is_err() {
+                return;
+            }
         }
     }
 
@@ -104,7 +124,12 @@ impl SharePolicy {
         };
         address.is_loopback()
             || link_local
-            || self.configured.iter().any(|n| n.contains(address))
+            || self
+                .rules
+                .borrow()
+                .networks
+                .iter()
+                .any(|n| n.contains(address))
             || self.own_networks(|networks| networks.iter().any(|n| n.contains(address)))
     }
 
@@ -178,5 +203,21 @@ mod tests {
         case(Share::Lan, "203.0.113.1", false);
         case(Share::Lan, "[::ffff:198.51.100.9]", true);
         case(Share::Public, "203.0.113.1", true);
+    }
+
+    #[tokio::test]
+    async fn a_change_ends_what_it_forbids() {
+        let policy = SharePolicy::new(Share::Public, vec![]);
+        let (near, far) = (
+            "127.0.0.1:1".parse().unwrap(),
+            "203.0.113.1:1".parse().unwrap(),
+        );
+        let mut refuses = std::pin::pin!(policy.refuses(far));
+        assert!(futures_util::poll!(&mut refuses).is_pending());
+        policy.set(Share::Lan, vec![]);
+        refuses.await;
+        assert!(policy.allows(near));
+        policy.set(Share::Off, vec![]);
+        policy.refuses(near).await;
     }
 }

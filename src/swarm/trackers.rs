@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use librqbit_core::hash_id::Id20;
@@ -41,20 +41,28 @@ pub struct Announcer {
     pub port: u16,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
+    /// Ends what was started last.
+    pub running: Mutex<CancellationToken>,
 }
 
 impl Announcer {
-    /// Announces each topic on each tracker that `share` allows, until the program stops.
+    /// Announces each topic on each tracker that `share` allows, until it is called again or the program stops.
     pub async fn announce(&self, trackers: &[Url], topics: &[InfoHash]) -> std::io::Result<()> {
         let trackers: HashSet<Url> = trackers
             .iter()
             .filter(|url| self.allows(url))
             .cloned()
             .collect();
+        let running = self.stop.child_token();
+        std::mem::replace(
+            &mut *self.running.lock().unwrap_or_else(PoisonError::into_inner),
+            running.clone(),
+        )
+        .cancel();
         if trackers.is_empty() || topics.is_empty() {
             return Ok(());
         }
-        let udp = UdpTrackerClient::new(self.stop.clone(), None)
+        let udp = UdpTrackerClient::new(running.clone(), None)
             .await
             .map_err(std::io::Error::other)?;
         let http = reqwest::Client::builder()
@@ -73,7 +81,7 @@ impl Announcer {
                 udp.clone(),
             );
             if let Some(mut found) = found {
-                let (peers, stop, port) = (self.peers.clone(), self.stop.clone(), self.port);
+                let (peers, stop, port) = (self.peers.clone(), running.clone(), self.port);
                 self.tasks.spawn(async move {
                     let listen = async {
                         while let Some(address) = found.next().await {

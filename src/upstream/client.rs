@@ -23,7 +23,7 @@ const MAX_NARINFO: usize = 1 << 20;
 /// A body that brings no byte for so long is given up; the swarm or the next upstream goes on.
 const BODY_SILENCE: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamOptions {
     pub url: Url,
     pub keys: Vec<PublicKey>,
@@ -66,11 +66,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(mut options: UpstreamOptions) -> Result<Self, UpstreamError> {
-        // `join` drops what follows the last slash.
-        if !options.url.path().ends_with('/') {
-            options.url.set_path(&format!("{}/", options.url.path()));
-        }
+    pub fn new(options: UpstreamOptions) -> Result<Self, UpstreamError> {
+        let options = UpstreamOptions {
+            url: as_directory(options.url),
+            ..options
+        };
         let resolver = BoundedResolver::new(options.resolve.clone());
         let client = Client::builder()
             .user_agent(concat!("narswarm/", env!("CARGO_PKG_VERSION")))
@@ -86,6 +86,16 @@ impl Upstream {
             client,
             breaker: Breaker::default(),
         })
+    }
+
+    /// Whether it was made with these options.
+    pub fn has_options(&self, options: &UpstreamOptions) -> bool {
+        let url = as_directory(options.url.clone());
+        self.options
+            == UpstreamOptions {
+                url,
+                ..options.clone()
+            }
     }
 
     pub fn url(&self) -> &Url {
@@ -257,6 +267,14 @@ impl Upstream {
         self.breaker.failed(error.to_string());
         error
     }
+}
+
+/// With a slash at its end: `join` drops what follows the last one.
+fn as_directory(mut url: Url) -> Url {
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    url
 }
 
 /// The body, with an error instead of endless silence.
