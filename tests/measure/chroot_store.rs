@@ -26,6 +26,7 @@ pub struct StoredPath {
     pub store_path: StorePath,
     pub nar_hash: NarHash,
     pub nar_size: u64,
+    pub references: Vec<StorePath>,
 }
 
 impl ChrootStore {
@@ -44,6 +45,16 @@ impl ChrootStore {
 
     /// Adds what `fill` makes at the place that it is given.
     pub fn add(&mut self, name: &str, fill: impl FnOnce(&Path)) {
+        self.add_with(name, Vec::new(), fill);
+    }
+
+    /// The same with references to paths that are there.
+    pub fn add_with(
+        &mut self,
+        name: &str,
+        references: Vec<StorePath>,
+        fill: impl FnOnce(&Path),
+    ) -> StorePath {
         let store = self.root.join("nix/store");
         let building = store.join(".building");
         fill(&building);
@@ -62,10 +73,18 @@ impl ChrootStore {
             nar_size.cast_signed()
         ];
         self.connection.execute(insert, values).unwrap();
+        for reference in &references {
+            let insert = "insert into Refs select a.id, b.id from ValidPaths a, ValidPaths b \
+                          where a.path = ? and b.path = ?";
+            let ends = [&store_path, reference].map(|path| path.full(&StoreDir::default()));
+            assert_eq!(self.connection.execute(insert, ends).unwrap(), 1);
+        }
         self.paths.push(StoredPath {
-            store_path,
+            store_path: store_path.clone(),
             nar_hash,
             nar_size,
+            references,
         });
+        store_path
     }
 }

@@ -7,16 +7,28 @@
     reason = "a measurement that cannot go on shall stop and say where"
 )]
 
+mod binary_cache;
 mod chroot_store;
+mod closure;
+mod closure_lab;
+mod content;
 mod cpu_time;
+mod delay_line;
+mod hosts;
+mod in_parallel;
 mod large_nar;
+mod link_meter;
 mod made_up_rows;
 mod manifest;
 mod memory_storage;
+mod need;
+mod nginx;
+mod nix_client;
 mod nix_copy;
 mod node_process;
 mod packages;
 mod payload;
+mod place;
 mod random;
 mod release;
 mod runs;
@@ -37,13 +49,17 @@ fn main() -> ExitCode {
         ["manifest"] => manifest::measure(),
         ["small-nars"] => small_nars::measure(),
         ["large-nar"] => large_nar::measure(),
+        ["closure"] => closure::measure(),
         // The processes that measurements start.
         [manifest::LOAD, shelf] => return manifest::load(shelf.as_ref()),
+        [delay_line::DELAY_LINE, one, other, delay_ms] => {
+            return delay_line::run(one, other, delay_ms);
+        }
         [stock_seeder::SEED, files, torrents] => {
             return stock_seeder::seed(files.as_ref(), torrents.as_ref());
         }
         _ => {
-            eprintln!("usage: measure payload|manifest|small-nars|large-nar");
+            eprintln!("usage: measure payload|manifest|small-nars|large-nar|closure");
             return ExitCode::from(2);
         }
     };

@@ -2,7 +2,7 @@
 //! stream of unknown length. Where Nix is installed, the real one is asked about a few NARs.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,49 +31,33 @@ impl Compression {
         }
     }
 
-    fn uri_value(self) -> &'static str {
+    /// As it stands in a narinfo and in Nix's store URIs.
+    pub fn uri_value(self) -> &'static str {
         match self {
             Self::Zstd => "zstd",
             Self::Xz => "xz",
         }
     }
 
-    /// FileSize by our model.
-    pub fn file_size(self, nar: &[u8]) -> u64 {
+    /// The NAR as our model compresses it.
+    pub fn compress(self, nar: &[u8]) -> Vec<u8> {
         match self {
             Self::Zstd => {
-                let mut encoder = zstd::Encoder::new(Counted(0), ZSTD_LEVEL).unwrap();
+                let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL).unwrap();
                 encoder.write_all(nar).unwrap();
-                encoder.finish().unwrap().0
+                encoder.finish().unwrap()
             }
             Self::Xz => {
                 let runtime = tokio::runtime::Builder::new_current_thread();
-                let size = async {
+                let compressed = async {
                     let mut encoder = XzEncoder::with_quality(nar, Level::Precise(XZ_LEVEL));
-                    let (mut buffer, mut size) = (vec![0; 1 << 16], 0);
-                    loop {
-                        match encoder.read(&mut buffer).await.unwrap() {
-                            0 => return size,
-                            n => size += n as u64,
-                        }
-                    }
+                    let mut compressed = Vec::new();
+                    encoder.read_to_end(&mut compressed).await.unwrap();
+                    compressed
                 };
-                { runtime }.build().unwrap().block_on(size)
+                { runtime }.build().unwrap().block_on(compressed)
             }
         }
-    }
-}
-
-struct Counted(u64);
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::cpu_time;
+use crate::place::Place;
 
 pub const NARSWARM: &str = env!("CARGO_BIN_EXE_narswarm");
 /// From one look at the status to the next.
@@ -18,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct NodeProcess {
     child: Child,
+    place: Place,
     pub shim: SocketAddr,
     pub peer: SocketAddr,
 }
@@ -25,17 +27,21 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts it with `state` and the other sections of its configuration; returns when it is ready.
     pub fn start(role: &str, state: &Path, sections: &str) -> Self {
+        Self::start_at(&Place::Here, role, state, sections)
+    }
+
+    pub fn start_at(place: &Place, role: &str, state: &Path, sections: &str) -> Self {
         let file = state.with_extension("toml");
         fs::write(
             &file,
             format!("state = \"{}\"\n{sections}", state.display()),
         )
         .unwrap();
-        let mut command = Command::new(NARSWARM);
-        command
-            .args([role, "--config"])
-            .arg(&file)
-            .env("RUST_LOG", "error");
+        let mut command = place.command(NARSWARM);
+        command.args([role, "--config"]).arg(&file);
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "narswarm=error");
+        }
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -44,7 +50,12 @@ impl NodeProcess {
             .unwrap_or_else(|_| panic!("{role} said '{line}' with {}", file.display()));
         let address = |key: &str| ready[key].as_str().unwrap().parse().unwrap();
         let (shim, peer) = (address("shim"), address("peer"));
-        Self { child, shim, peer }
+        Self {
+            child,
+            place: place.clone(),
+            shim,
+            peer,
+        }
     }
 
     /// A seedbox without limits, seeding what `source` (`store` or `payloads`) finds at `location`.
@@ -72,7 +83,7 @@ impl NodeProcess {
     }
 
     pub fn connect(&self) -> Connection {
-        Connection::open(self.shim)
+        self.place.run(|| Connection::open(self.shim))
     }
 
     /// The status as soon as `condition` holds for it.

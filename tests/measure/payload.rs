@@ -1,14 +1,12 @@
 //! `payload`: the bytes of our payloads against what `nix copy` sends for the same NARs, and what encoding costs a core.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use narswarm::nix::NarHash;
 use narswarm::payload::{FRAME_SIZE, describe};
 use narswarm::torrent::{InfoDict, piece_length};
 use serde_json::{Value, json};
 
 use crate::cpu_time;
+use crate::in_parallel::in_parallel;
 use crate::nix_copy::{Compression, RealNix};
 use crate::packages::{self, Package};
 use crate::runs::{Runs, rounded};
@@ -45,10 +43,10 @@ pub fn measure() -> Value {
 
     let speeds = speeds(&packages);
     let xz: u64 = in_parallel(&packages, |package| {
-        Compression::Xz.file_size(&package.nar())
+        Compression::Xz.compress(&package.nar()).len() as u64
     });
     let zstd: u64 = in_parallel(&packages, |package| {
-        Compression::Zstd.file_size(&package.nar())
+        Compression::Zstd.compress(&package.nar()).len() as u64
     });
     let ours = speeds[0].length;
 
@@ -119,23 +117,6 @@ fn speeds(packages: &[Package]) -> Vec<Measured> {
     all.into()
 }
 
-/// The sum of `work` over all packages, on all cores.
-fn in_parallel(packages: &[Package], work: impl Fn(&Package) -> u64 + Sync) -> u64 {
-    let (next, total) = (AtomicUsize::new(0), Mutex::new(0));
-    let worker = || {
-        while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = work(package);
-            *total.lock().unwrap() += result;
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(worker);
-        }
-    });
-    total.into_inner().unwrap()
-}
-
 /// What a publisher does with each NAR: encoding, NarHash and piece hashes in one pass.
 fn print_describing(packages: &[Package]) {
     let (mut seconds, mut raw) = (0.0, 0);
@@ -170,7 +151,7 @@ fn ask_real_nix(packages: &[Package]) {
         let nar = package.nar();
         let [zstd, xz] = Compression::ALL.map(|compression| {
             let real = nix.file_size(&package.name, &nar, compression);
-            let model = compression.file_size(&nar) as f64 / real as f64;
+            let model = compression.compress(&nar).len() as f64 / real as f64;
             (real.to_string(), format!("{:+.3} %", (model - 1.0) * 100.0))
         });
         let size = format!("{:.1}", mb(nar.len() as u64));

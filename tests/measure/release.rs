@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use narswarm::catalog::InfoDicts;
-use narswarm::nix::StoreDir;
+use narswarm::nix::{SecretKey, StoreDir};
 use narswarm::payload::ENCODER_ID;
 use narswarm::torrent::InfoDict;
 
@@ -19,6 +19,8 @@ pub struct Release {
     pub payloads: PathBuf,
     /// The channel's public key.
     key: String,
+    /// Signs the paths; Nix trusts it.
+    pub narinfo_key: SecretKey,
     /// In the order of the store's paths.
     pub infos: Vec<InfoDict>,
 }
@@ -73,6 +75,11 @@ impl Release {
                 .unwrap()
                 .trim()
                 .to_owned(),
+            narinfo_key: fs::read_to_string(at("narinfo.sec"))
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap(),
             directory,
         }
     }
