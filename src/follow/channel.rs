@@ -12,7 +12,7 @@ use crate::swarm::Swarm;
 
 use super::manifest_source::{ManifestReader, ManifestSource, ManifestSourceError};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
     pub name: ChannelName,
     pub key: PublicKey,
@@ -101,11 +101,6 @@ impl Channel {
 
     pub fn releases(&self) -> &[Release] {
         &self.releases
-    }
-
-    /// Whether the source is a directory of this machine: that one is read before the shim opens.
-    pub fn is_local(&self) -> bool {
-        matches!(self.reader, ManifestReader::Directory(_))
     }
 
     /// Asks the source. Returns whether there is something new; whatever goes wrong, the last good catalog stays.

@@ -1,19 +1,19 @@
-//! All followed channels together: they make up the catalog, and are asked for news in turn.
+//! All followed channels together: they make up the catalog, and may become others while the program runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::catalog::{Catalog, Offers, Release};
 use crate::runtime::Counters;
 use crate::swarm::Swarm;
 use crate::torrent::InfoHash;
 
-use super::channel::{Channel, ChannelOptions, ChannelStatus, FollowError};
-use super::manifest_source::ManifestSource;
+use super::channel::{ChannelOptions, ChannelStatus, FollowError};
+use super::followed::{Followed, Refreshed};
 
 /// A release of a big channel comes every few hours at most; asking is one small request.
 const REMOTE_INTERVAL: Duration = Duration::from_secs(300);
@@ -23,98 +23,119 @@ const FIRST_RETRY: Duration = Duration::from_secs(3);
 const LOCAL_INTERVAL: Duration = Duration::from_secs(5);
 
 pub struct Channels {
-    /// Refreshing takes its time; `status` must not wait for it.
-    channels: Vec<Mutex<Channel>>,
-    statuses: RwLock<Vec<ChannelStatus>>,
-    releases: RwLock<Vec<Vec<Release>>>,
-    topics: Vec<InfoHash>,
+    /// In the order of the configuration.
+    followed: RwLock<Arc<[Arc<Followed>]>>,
+    state: PathBuf,
     offers: Arc<Offers>,
     swarm: Arc<Swarm>,
     counters: Arc<Counters>,
+    stop: CancellationToken,
 }
 
 impl Channels {
-    /// Reads what earlier runs kept; the catalog is filled when this returns.
+    /// Reads what earlier runs kept; the catalog is filled when this returns. `stop` ends following.
     pub fn open(
         options: &[ChannelOptions],
         state: &Path,
         offers: Arc<Offers>,
         swarm: Arc<Swarm>,
         counters: Arc<Counters>,
+        stop: CancellationToken,
     ) -> Result<Arc<Self>, FollowError> {
-        let mut channels = Vec::with_capacity(options.len());
-        for option in options {
-            if let ManifestSource::Magnet { peers, .. } = &option.source {
-                swarm.add_peers(peers.iter().copied());
-            }
-            channels.push(Channel::open(option, state, &swarm)?);
-        }
-        let statuses = RwLock::new(
-            channels
-                .iter()
-                .map(|channel| channel.status(now()))
-                .collect(),
-        );
-        let releases = RwLock::new(
-            channels
-                .iter()
-                .map(|channel| channel.releases().to_vec())
-                .collect(),
-        );
-        let topics = options
-            .iter()
-            .map(|option| option.name.topic(&option.key.bytes()))
-            .collect();
-        let channels = channels.into_iter().map(Mutex::new).collect();
         let opened = Arc::new(Self {
-            channels,
-            statuses,
-            releases,
-            topics,
+            followed: RwLock::new(Arc::new([])),
+            state: state.to_owned(),
             offers,
             swarm,
             counters,
+            stop,
         });
-        opened.publish_catalog();
+        opened.change(options)?;
         Ok(opened)
     }
 
     /// Where the agents of each channel meet.
-    pub fn topics(&self) -> &[InfoHash] {
-        &self.topics
+    pub fn topics(&self) -> Vec<InfoHash> {
+        self.followed().iter().map(|f| f.topic()).collect()
     }
 
     pub fn statuses(&self) -> Vec<ChannelStatus> {
-        self.statuses
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.followed().iter().map(|f| f.status()).collect()
     }
 
     /// Reads the channels whose manifest lies in a directory of this machine.
     pub async fn refresh_local(&self) {
-        for i in 0..self.channels.len() {
-            if self.channels[i].lock().await.is_local() {
-                self.refresh(i).await;
+        for followed in self.followed().iter().filter(|f| f.is_local()) {
+            self.refresh(followed).await;
+        }
+    }
+
+    /// Follows all channels until the program stops.
+    pub fn follow(self: &Arc<Self>, tasks: &TaskTracker) {
+        let all = self.followed();
+        all.iter().for_each(|f| self.follow_one(f.clone(), tasks));
+    }
+
+    /// Follows these channels from now on. Nothing changes when one of them cannot be opened.
+    pub fn reconfigure(
+        self: &Arc<Self>,
+        options: &[ChannelOptions],
+        tasks: &TaskTracker,
+    ) -> Result<(), FollowError> {
+        let new = self.change(options)?;
+        new.into_iter().for_each(|f| self.follow_one(f, tasks));
+        Ok(())
+    }
+
+    /// Those that were not followed before.
+    fn change(&self, options: &[ChannelOptions]) -> Result<Vec<Arc<Followed>>, FollowError> {
+        let before = self.followed();
+        let mut new = Vec::new();
+        let mut all = Vec::with_capacity(options.len());
+        for options in options {
+            let known = before.iter().find(|known| known.options() == options);
+            all.push(match known {
+                Some(known) => known.clone(),
+                None => {
+                    let opened = Followed::open(options, &self.state, &self.swarm, &self.stop)?;
+                    let opened = Arc::new(opened);
+                    new.push(opened.clone());
+                    opened
+                }
+            });
+        }
+        *self
+            .followed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = all.into();
+        let topics = self.topics();
+        for old in before.iter() {
+            if !options.contains(old.options()) {
+                old.unfollow();
+            }
+            if !topics.contains(&old.topic()) {
+                self.swarm.pointers().unfollow(&old.topic());
             }
         }
+        self.publish_catalog();
+        Ok(new)
     }
 
-    /// Follows all channels until `stop`.
-    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let following = (0..self.channels.len()).map(|i| self.follow_one(i));
-        tokio::select! {
-            () = stop.cancelled() => {}
-            _ = futures_util::future::join_all(following) => {}
-        }
+    fn follow_one(self: &Arc<Self>, followed: Arc<Followed>, tasks: &TaskTracker) {
+        let channels = self.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = followed.unfollowed() => {}
+                () = channels.keep_fresh(&followed) => {}
+            }
+        });
     }
 
-    async fn follow_one(&self, i: usize) {
-        let local = self.channels[i].lock().await.is_local();
+    async fn keep_fresh(&self, followed: &Followed) {
         let mut failures = 0;
         loop {
-            let pause = match self.refresh(i).await {
-                _ if local => LOCAL_INTERVAL,
+            let pause = match self.refresh(followed).await {
+                _ if followed.is_local() => LOCAL_INTERVAL,
                 true => REMOTE_INTERVAL,
                 false => (FIRST_RETRY * 2u32.saturating_pow(failures)).min(REMOTE_INTERVAL),
             };
@@ -128,44 +149,21 @@ impl Channels {
     }
 
     /// Returns whether the source answered with something good.
-    async fn refresh(&self, i: usize) -> bool {
-        let mut channel = self.channels[i].lock().await;
-        let result = channel.refresh().await;
-        let status = channel.status(now());
-        if let Ok(true) = result {
-            self.releases
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)[i] = channel.releases().to_vec();
-        }
-        drop(channel);
-        if let Err(error) = &result {
-            let known = self.statuses.read().unwrap_or_else(PoisonError::into_inner)[i]
-                .last_error
-                .clone();
-            // Told before it stands in the status, so that whoever sees it there finds it among the errors.
-            if known == status.last_error {
-                tracing::debug!(channel = status.name, %error, "no news");
-            } else {
-                self.counters
-                    .error(format!("channel {}: {error}", status.name));
+    async fn refresh(&self, followed: &Followed) -> bool {
+        let name = &followed.options().name;
+        let refreshed = followed.refresh(|refreshed| match refreshed {
+            Refreshed::News => self.publish_catalog(),
+            Refreshed::NoNews => {}
+            Refreshed::Failed(error, true) => {
+                self.counters.error(format!("channel {name}: {error}"))
             }
-        }
-        // And a release is served before it is told of.
-        if let Ok(true) = result {
-            self.publish_catalog();
-        }
-        self.statuses
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)[i] = status;
-        result.is_ok()
+            Refreshed::Failed(error, false) => tracing::debug!(channel = %name, %error, "no news"),
+        });
+        !matches!(refreshed.await, Refreshed::Failed(..))
     }
 
     fn publish_catalog(&self) {
-        let releases = self
-            .releases
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let releases: Vec<Vec<Release>> = self.followed().iter().map(|f| f.releases()).collect();
         // The newest of each channel before the older ones of any.
         let depth = releases.iter().map(Vec::len).max().unwrap_or(0);
         let ordered: Vec<Release> = (0..depth)
@@ -184,11 +182,9 @@ impl Channels {
         );
         self.offers.set_catalog(Catalog::new(ordered));
     }
-}
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs())
+    fn followed(&self) -> Arc<[Arc<Followed>]> {
+        let followed = self.followed.read();
+        followed.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }

@@ -2,6 +2,7 @@
 
 mod channel;
 mod channels;
+mod followed;
 mod manifest_source;
 
 pub use channel::{ChannelOptions, ChannelState, ChannelStatus, FollowError};

@@ -132,6 +132,7 @@ impl Node {
             offers.clone(),
             swarm.clone(),
             counters.clone(),
+            stop.clone(),
         )?;
         channels.refresh_local().await;
         let recreating = encoder_off.is_none();
@@ -184,8 +185,8 @@ impl Node {
             let _ = serving.await;
         });
         tasks.spawn(watch_store(offers, counters.clone(), stop.clone()));
-        tasks.spawn(channels.clone().follow(stop.clone()));
-        if let Err(error) = swarm.announce(channels.topics()).await {
+        channels.follow(&tasks);
+        if let Err(error) = swarm.announce(&channels.topics()).await {
             counters.error(error.to_string());
         }
         let run_file = RunFile {

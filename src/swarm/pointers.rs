@@ -66,6 +66,12 @@ impl Pointers {
         self.version.send_modify(|version| *version += 1);
     }
 
+    /// Pointers of this channel are neither taken nor told of any more.
+    pub fn unfollow(&self, topic: &InfoHash) {
+        self.lock().remove(topic);
+        self.version.send_modify(|version| *version += 1);
+    }
+
     /// Takes a pointer from anybody: `Err` if it is not one or not signed by the key that it names.
     pub fn offer_bytes(&self, bytes: &[u8]) -> Result<Offered, PointerError> {
         // Neighbours repeat what everybody knows: that costs no signature check.

@@ -1,0 +1,119 @@
+//! One followed channel as others see it: refreshing takes its time, and neither `status` nor the catalog waits for it.
+
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Release;
+use crate::swarm::Swarm;
+use crate::torrent::InfoHash;
+
+use super::channel::{Channel, ChannelOptions, ChannelStatus, FollowError};
+use super::manifest_source::ManifestSource;
+
+pub struct Followed {
+    options: ChannelOptions,
+    channel: Mutex<Channel>,
+    status: RwLock<ChannelStatus>,
+    releases: RwLock<Vec<Release>>,
+    /// Ends following.
+    stop: CancellationToken,
+}
+
+/// How an attempt to get a newer release went.
+pub enum Refreshed {
+    News,
+    NoNews,
+    /// And whether it is another failure than last time.
+    Failed(FollowError, bool),
+}
+
+impl Followed {
+    /// With what earlier runs kept of it; a child of `stop` ends it.
+    pub fn open(
+        options: &ChannelOptions,
+        state: &Path,
+        swarm: &Swarm,
+        stop: &CancellationToken,
+    ) -> Result<Self, FollowError> {
+        if let ManifestSource::Magnet { peers, .. } = &options.source {
+            swarm.add_peers(peers.iter().copied());
+        }
+        let channel = Channel::open(options, state, swarm)?;
+        Ok(Self {
+            options: options.clone(),
+            status: RwLock::new(channel.status(now())),
+            releases: RwLock::new(channel.releases().to_vec()),
+            channel: Mutex::new(channel),
+            stop: stop.child_token(),
+        })
+    }
+
+    pub fn options(&self) -> &ChannelOptions {
+        &self.options
+    }
+
+    /// Where the agents of this channel meet.
+    pub fn topic(&self) -> InfoHash {
+        self.options.name.topic(&self.options.key.bytes())
+    }
+
+    pub fn status(&self) -> ChannelStatus {
+        let status = self.status.read();
+        status.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is kept of it, newest first.
+    pub fn releases(&self) -> Vec<Release> {
+        let releases = self.releases.read();
+        releases.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether its manifest lies in a directory of this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.options.source, ManifestSource::Directory(_))
+    }
+
+    /// Nothing is asked for it any more.
+    pub fn unfollow(&self) {
+        self.stop.cancel();
+    }
+
+    /// Returns when nothing is to be asked for it any more.
+    pub async fn unfollowed(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Asks the source. The status tells of it only after `tell` has: whoever sees a release there gets it served, and
+    /// whoever sees an error there finds it among the errors.
+    pub async fn refresh(&self, tell: impl FnOnce(&Refreshed)) -> Refreshed {
+        let mut channel = self.channel.lock().await;
+        let result = channel.refresh().await;
+        let status = channel.status(now());
+        if let Ok(true) = result {
+            *self
+                .releases
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = channel.releases().to_vec();
+        }
+        drop(channel);
+        let refreshed = match result {
+            Ok(true) => Refreshed::News,
+            Ok(false) => Refreshed::NoNews,
+            Err(error) => Refreshed::Failed(error, self.status().last_error != status.last_error),
+        };
+        tell(&refreshed);
+        *self.status.write().unwrap_or_else(PoisonError::into_inner) = status;
+        refreshed
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}
