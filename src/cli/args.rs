@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Span;
 use crate::manifest::{ChannelName, TrackerUrl};
 use crate::store::StoreUri;
+use crate::swarm::Share;
 
 /// A BitTorrent-based Nix substituter: seeds what is installed, straight from the store.
 #[derive(Parser)]
@@ -53,6 +54,11 @@ pub enum Command {
     /// Show what the running agent or seedbox does.
     #[command(after_help = "Example: narswarm status --watch")]
     Status(StatusArgs),
+    /// Say whom this machine serves, or change that at once and until further notice.
+    #[command(
+        after_help = "Example: narswarm share off          # on a train; `narswarm share configured` takes it back"
+    )]
+    Share(ShareArgs),
     /// Check a configuration file and say what it means.
     #[command(after_help = "Example: narswarm check-config /etc/narswarm/agent.toml")]
     CheckConfig(CheckConfigArgs),
@@ -189,10 +195,49 @@ pub struct StatusArgs {
     /// Show it again every second.
     #[arg(long)]
     pub watch: bool,
-    /// The configuration whose state directory is looked into.
+    #[command(flatten)]
+    pub which: WhichNode,
+}
+
+#[derive(Args)]
+pub struct ShareArgs {
+    /// Nobody, this machine's own networks, everybody, or what the configuration says.
+    #[arg(value_enum)]
+    pub choice: Option<ShareChoice>,
+    #[command(flatten)]
+    pub which: WhichNode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShareChoice {
+    Off,
+    Lan,
+    Public,
+    Configured,
+}
+
+impl ShareChoice {
+    pub fn share(self) -> Option<Share> {
+        match self {
+            Self::Off => Some(Share::Off),
+            Self::Lan => Some(Share::Lan),
+            Self::Public => Some(Share::Public),
+            Self::Configured => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        self.share().map_or("configured", Share::as_str)
+    }
+}
+
+/// Of several nodes on one machine, one.
+#[derive(Args)]
+pub struct WhichNode {
+    /// The node with this configuration.
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
     pub config: Option<PathBuf>,
-    /// The state directory ($STATE_DIRECTORY or /var/lib/narswarm by default).
+    /// The node with this state directory ($STATE_DIRECTORY or /var/lib/narswarm by default).
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
 }

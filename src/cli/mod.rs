@@ -12,9 +12,12 @@ mod payload;
 mod progress;
 mod proxy;
 mod publish;
+mod running_node;
 mod seedbox;
 mod setup;
+mod share;
 mod status;
+mod status_page;
 mod substituter_client;
 mod systemd;
 mod torrent;
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
             Command::Payload(args) => payload::run(args).await,
             Command::Torrent(args) => torrent::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Share(args) => share::run(args).await,
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Setup(args) => setup::run(&args),
             Command::Demo(args) => demo::run(args).await,

@@ -1,11 +1,12 @@
 //! `narswarm seedbox`; and how a node of either role runs until it is told to stop.
 
 use std::io::Write;
+use std::pin::pin;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, Role};
-use crate::serve::Node;
+use crate::config::{Config, ConfigError, Role};
+use crate::serve::{Node, NodeOptions};
 
 use super::args::NodeArgs;
 use super::exit::Failure;
@@ -16,24 +17,47 @@ pub async fn run(args: &NodeArgs) -> Result<(), Failure> {
 }
 
 pub async fn run_node(args: &NodeArgs, role: Role) -> Result<(), Failure> {
-    let mut config = Config::read(&args.config, role).map_err(Failure::usage)?;
-    for warning in &config.warnings {
-        tracing::warn!("{}: {warning}", args.config.display());
-    }
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
-    config.options.shim_socket = systemd::shim_socket();
-    let node = Node::start(config.options).await.map_err(Failure::failed)?;
+    let mut options = read(args, role).map_err(Failure::usage)?;
+    let listen_to = |kind| signal(kind).map_err(Failure::failed);
+    let mut terminate = listen_to(SignalKind::terminate())?;
+    let mut interrupt = listen_to(SignalKind::interrupt())?;
+    let mut hangup = listen_to(SignalKind::hangup())?;
+    options.shim_socket = systemd::shim_socket();
+    let node = Node::start(options).await.map_err(Failure::failed)?;
     // Whoever started us may have closed stdout; that is no reason to end.
     let _ = writeln!(std::io::stdout(), "{}", node.run_file().line());
     systemd::ready();
-    tokio::select! {
-        () = systemd::feed_watchdog() => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut watchdog = pin!(systemd::feed_watchdog());
+    loop {
+        tokio::select! {
+            () = &mut watchdog => {}
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                systemd::reloading();
+                node.reload(read(args, role).map_err(|error| one_line(&error))).await;
+                systemd::ready();
+            }
+        }
     }
     tracing::info!("stopping");
     systemd::stopping();
     node.stop().await;
     Ok(())
+}
+
+/// The configuration, with its warnings in the log.
+fn read(args: &NodeArgs, role: Role) -> Result<NodeOptions, ConfigError> {
+    let config = Config::read(&args.config, role)?;
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", args.config.display());
+    }
+    Ok(config.options)
+}
+
+/// TOML's errors point into the file over several lines; a log has one.
+fn one_line(error: &ConfigError) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(" ")
 }

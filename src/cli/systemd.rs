@@ -19,6 +19,13 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Followed by `ready` when the configuration was read again.
+pub fn reloading() {
+    let now = NotifyState::monotonic_usec_now().ok();
+    let state: Vec<_> = [NotifyState::Reloading].into_iter().chain(now).collect();
+    tell(&state);
+}
+
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }

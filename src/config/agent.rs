@@ -13,7 +13,7 @@ use crate::follow::{ChannelOptions, ManifestSource};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::NodeOptions;
 use crate::store::StoreUri;
-use crate::swarm::{Share, SwarmOptions};
+use crate::swarm::SwarmOptions;
 use crate::upstream::UpstreamOptions;
 
 use super::sections::{
@@ -238,20 +238,9 @@ impl Checker<'_> {
         cache_size: u64,
         hold: Option<PathBuf>,
     ) -> Result<SwarmOptions, ConfigError> {
-        let share = match section.share.as_str() {
-            "off" => Share::Off,
-            "lan" => Share::Lan,
-            "public" => Share::Public,
-            other => {
-                return Err(self.error(
-                    "swarm.share",
-                    &format!("'{other}' is none of off, lan, public"),
-                ));
-            }
-        };
         Ok(SwarmOptions {
             listen: section.listen,
-            share,
+            share: self.parse("swarm.share", &section.share)?,
             networks: self.parse_all("swarm.networks", &section.networks)?,
             upload_limit: Some(section.upload_limit.0),
             peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,

@@ -9,58 +9,30 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::{InfoDicts, InfoDictsError, Offers};
-use crate::follow::{ChannelOptions, Channels, FollowError};
-use crate::nix::TrustedKeys;
+use crate::follow::{Channels, FollowError};
 use crate::payload;
 use crate::runtime::Counters;
 use crate::store::{Store, StoreError, StoreUri};
 use crate::substitute::{Substituter, SubstituterParts};
-use crate::swarm::{Swarm, SwarmError, SwarmOptions};
-use crate::upstream::{UpstreamError, UpstreamOptions};
+use crate::swarm::{Swarm, SwarmError};
+use crate::upstream::UpstreamError;
 
+use super::configured::{Configured, Parts, Reload};
+use super::installed::{read_installed, watch_store};
+use super::listener::{NoDelay, adopt};
+use super::options::{NodeOptions, Role};
 use super::router::{Shim, router};
 use super::run_file::RunFile;
+use super::share_file::ShareFile;
 use super::status::StatusReport;
 
-/// How often the store's database is looked at for a change: two stats. What Nix has just installed is offered soon.
-const STORE_INTERVAL: Duration = Duration::from_secs(2);
 /// Transfers get this long to notice that the program stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Agent,
-    Seedbox,
-}
-
-impl Role {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Seedbox => "seedbox",
-        }
-    }
-}
-
-pub struct NodeOptions {
-    pub role: Role,
-    pub state: PathBuf,
-    /// Where the HTTP side listens: an agent's shim, a seedbox's status.
-    pub shim: SocketAddr,
-    /// A socket that is bound already; then `shim` is not.
-    pub shim_socket: Option<std::net::TcpListener>,
-    /// The store whose installed paths are offered (and served to Nix, by an agent).
-    pub store: Option<StoreUri>,
-    pub swarm: SwarmOptions,
-    pub channels: Vec<ChannelOptions>,
-    pub upstreams: Vec<UpstreamOptions>,
-    /// Keys whose signatures make a row worth serving to Nix.
-    pub keys: TrustedKeys,
-}
 
 #[derive(Debug, Error)]
 pub enum NodeError {
@@ -92,7 +64,7 @@ pub enum NodeError {
 /// A running node. `stop` ends it in order; dropping it cancels its tasks.
 pub struct Node {
     run_file: RunFile,
-    state: PathBuf,
+    reloads: mpsc::Sender<Reload>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Held as long as the node lives.
@@ -101,23 +73,25 @@ pub struct Node {
 
 impl Node {
     /// Returns when the node serves: the catalog that was kept is loaded, both ports are bound.
-    pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+    pub async fn start(mut options: NodeOptions) -> Result<Self, NodeError> {
         let started = Instant::now();
         let lock = lock_state(&options.state)?;
+        let state = options.state.clone();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let counters = Arc::new(Counters::default());
         let encoder_off = payload::self_test().err().map(|error| error.to_string());
         if let Some(reason) = &encoder_off {
             counters.error(format!("installed paths are not seeded: {reason}"));
         }
-        let store = match options.store {
+        let store = match &options.store {
             Some(StoreUri::Local { root }) => Some(Store::open(root.as_deref())?),
             _ => None,
         };
         let offers = Arc::new(Offers::new(store));
         let infos = Arc::new(InfoDicts::open(&options.state.join("info.sqlite"))?);
+        let chosen = ShareFile::new(&options.state).read_or_off(&counters);
         let swarm = Swarm::start(
-            options.swarm,
+            options.swarm.clone().chosen(chosen),
             offers.clone(),
             infos,
             counters.clone(),
@@ -145,14 +119,14 @@ impl Node {
                 let parts = SubstituterParts {
                     offers: offers.clone(),
                     downloads: Some(swarm.downloads().clone()),
-                    upstreams: options.upstreams,
-                    keys: options.keys,
+                    upstreams: options.upstreams.clone(),
+                    keys: options.keys.clone(),
                     counters: counters.clone(),
                 };
                 Some(Arc::new(Substituter::new(parts)?))
             }
         };
-        let listener = match options.shim_socket {
+        let listener = match options.shim_socket.take() {
             Some(socket) => adopt(socket),
             None => TcpListener::bind(options.shim).await,
         };
@@ -164,8 +138,18 @@ impl Node {
             address: options.shim,
             source,
         })?;
+        let role = options.role.as_str();
+        let parts = Parts {
+            swarm: swarm.clone(),
+            channels: channels.clone(),
+            substituter: substituter.clone(),
+            counters: counters.clone(),
+            tasks: tasks.clone(),
+        };
+        let configured = Configured::new(options, chosen, parts);
         let status = Arc::new(StatusReport {
-            role: options.role.as_str(),
+            role,
+            config: configured.view(),
             started,
             encoder_off,
             shim: address,
@@ -189,22 +173,24 @@ impl Node {
         if let Err(error) = swarm.announce(&channels.topics()).await {
             counters.error(error.to_string());
         }
+        let (reloads, receiver) = mpsc::channel(1);
+        tasks.spawn(configured.follow(receiver, stop.clone()));
         let run_file = RunFile {
             event: "ready".to_owned(),
-            role: options.role.as_str().to_owned(),
+            role: role.to_owned(),
             shim: address,
             peer: swarm.address(),
             pid: std::process::id(),
+            state: state.clone(),
         };
-        run_file
-            .write(&options.state)
-            .map_err(|source| NodeError::State {
-                path: options.state.clone(),
-                source,
-            })?;
+        let written = run_file.write(&state);
+        written.map_err(|source| NodeError::State {
+            path: state,
+            source,
+        })?;
         Ok(Self {
             run_file,
-            state: options.state,
+            reloads,
             tasks,
             stop,
             _lock: lock,
@@ -216,9 +202,18 @@ impl Node {
         &self.run_file
     }
 
+    /// Takes over a configuration that was read again, or says why there is none; see `Configured`.
+    pub async fn reload(&self, read: Result<NodeOptions, String>) {
+        let (done, in_force) = oneshot::channel();
+        if self.reloads.send((read, done)).await.is_ok() {
+            // Fails only when the node stops.
+            let _ = in_force.await;
+        }
+    }
+
     /// Ends all tasks, with a little patience for those in the middle of something.
     pub async fn stop(self) {
-        RunFile::remove(&self.state);
+        RunFile::remove(&self.run_file.state);
         self.stop.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await;
@@ -229,39 +224,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop.cancel();
     }
-}
-
-/// The shim's listener with Nagle off: a narinfo is one small write.
-struct NoDelay(TcpListener);
-
-impl axum::serve::Listener for NoDelay {
-    type Io = tokio::net::TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            match self.0.accept().await {
-                Ok((stream, address)) => {
-                    let _ = stream.set_nodelay(true);
-                    return (stream, address);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection of Nix");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-/// A socket from systemd as one of ours.
-fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket)
 }
 
 fn lock_state(state: &Path) -> Result<File, NodeError> {
@@ -277,48 +239,5 @@ fn lock_state(state: &Path) -> Result<File, NodeError> {
             path: state.to_owned(),
         }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-/// Keeps what is installed up to date until `stop`.
-async fn watch_store(offers: Arc<Offers>, counters: Arc<Counters>, stop: CancellationToken) {
-    let mut seen = None;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(STORE_INTERVAL) => {}
-        }
-        read_installed(&offers, &counters, &mut seen).await;
-    }
-}
-
-/// Reads the whole table of valid paths when the database has changed since `seen`.
-async fn read_installed(
-    offers: &Arc<Offers>,
-    counters: &Arc<Counters>,
-    seen: &mut Option<crate::store::Generation>,
-) {
-    let Some(store) = offers.store().cloned() else {
-        return;
-    };
-    let before = seen.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let generation = store.generation();
-        if before.as_ref() == Some(&generation) {
-            return Ok(None);
-        }
-        let installed = match store.has_database() {
-            true => store.valid_hashes()?,
-            false => vec![],
-        };
-        Ok::<_, StoreError>(Some((generation, installed)))
-    });
-    match read.await {
-        Ok(Ok(Some((generation, installed)))) => {
-            offers.set_installed(installed);
-            *seen = Some(generation);
-        }
-        Ok(Ok(None)) | Err(_) => {}
-        Ok(Err(error)) => counters.error(format!("the store: {error}")),
     }
 }

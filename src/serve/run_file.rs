@@ -19,6 +19,8 @@ pub struct RunFile {
     pub shim: SocketAddr,
     pub peer: SocketAddr,
     pub pid: u32,
+    /// The state directory.
+    pub state: PathBuf,
 }
 
 impl RunFile {

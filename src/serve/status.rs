@@ -1,7 +1,7 @@
 //! `/status.json`: everything that `narswarm status` shows.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::Json;
@@ -13,6 +13,7 @@ use crate::runtime::Counters;
 use crate::substitute::Substituter;
 use crate::swarm::Swarm;
 
+use super::configured::ConfigView;
 use super::router::Shim;
 
 /// Rises when a field changes its meaning; new fields do not count.
@@ -31,10 +32,12 @@ pub struct Status {
     role: &'static str,
     version: &'static str,
     uptime_s: u64,
+    pid: u32,
     encoder: EncoderStatus,
     ready: bool,
     addresses: Addresses,
     share: &'static str,
+    config: ConfigView,
     pub channels: Vec<ChannelView>,
     pub offer: OfferView,
     pub swarm: SwarmView,
@@ -127,6 +130,7 @@ pub struct StatusReport {
     pub started: Instant,
     pub encoder_off: Option<String>,
     pub shim: SocketAddr,
+    pub config: Arc<RwLock<ConfigView>>,
     pub channels: Arc<Channels>,
     pub swarm: Arc<Swarm>,
     pub counters: Arc<Counters>,
@@ -182,6 +186,7 @@ impl StatusReport {
             role: self.role,
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: self.started.elapsed().as_secs(),
+            pid: std::process::id(),
             encoder: EncoderStatus {
                 id: crate::payload::ENCODER_ID,
                 off: self.encoder_off.clone(),
@@ -192,6 +197,11 @@ impl StatusReport {
                 peer: Some(self.swarm.address()),
             },
             share: self.swarm.share().as_str(),
+            config: self
+                .config
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             channels: channels.collect(),
             offer: OfferView {
                 paths: offer.paths,

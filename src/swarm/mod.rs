@@ -39,7 +39,7 @@ use crate::torrent::InfoHash;
 pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Wanted};
 pub use part_file::PartFile;
 pub use pointers::{Offered, Pointers};
-pub use share::{Network, NetworkError, Share};
+pub use share::{Network, NetworkError, Share, ShareError};
 
 use limits::{Places, UploadLimit};
 use listener::Entrance;
@@ -72,6 +72,14 @@ pub struct SwarmOptions {
 }
 
 impl SwarmOptions {
+    /// The same with the `share` that was chosen instead, if any.
+    pub fn chosen(self, share: Option<Share>) -> Self {
+        Self {
+            share: share.unwrap_or(self.share),
+            ..self
+        }
+    }
+
     /// The keys in which `new` differs from what the swarm was started with, and that only a restart can change.
     pub fn needing_restart(&self, new: &Self) -> Vec<&'static str> {
         [

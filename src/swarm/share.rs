@@ -30,6 +30,21 @@ impl Share {
     }
 }
 
+#[derive(Debug, Error)]
+#[error("'{0}' is none of off, lan, public")]
+pub struct ShareError(String);
+
+impl FromStr for Share {
+    type Err = ShareError;
+
+    fn from_str(text: &str) -> Result<Self, ShareError> {
+        [Self::Off, Self::Lan, Self::Public]
+            .into_iter()
+            .find(|share| share.as_str() == text)
+            .ok_or_else(|| ShareError(text.to_owned()))
+    }
+}
+
 /// A CIDR block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {

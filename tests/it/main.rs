@@ -13,6 +13,7 @@ mod exit_codes;
 mod many_nars_at_once;
 mod publishing;
 mod real_nix_substitutes;
+mod reload;
 mod restarts;
 mod run_file;
 mod shim_answers;

@@ -87,7 +87,11 @@ impl ChildProcess {
 
     /// Asks it to end (SIGTERM).
     pub fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.id());
+        self.signal("TERM");
+    }
+
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.id());
         Command::new("sh").args(["-c", &kill]).status().unwrap();
     }
 

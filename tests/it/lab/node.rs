@@ -126,6 +126,11 @@ impl Node {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Has it read its configuration again.
+    pub fn hang_up(&self) {
+        self.process.signal("HUP");
+    }
+
     /// Ends it in order.
     #[track_caller]
     pub fn stop(mut self) {

@@ -1,0 +1,77 @@
+//! The node that runs on this machine: where it says that it answers, and what it answers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Client;
+use serde_json::Value;
+
+use crate::config::{Config, state_directory};
+use crate::serve::RunFile;
+
+use super::args::WhichNode;
+use super::exit::{Failure, UNREACHABLE};
+
+/// A node on this machine answers at once, or is stuck.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Where the service of `setup` and of the NixOS module says that it runs.
+const RUNTIME_DIRECTORY: &str = "/run/narswarm";
+
+pub struct RunningNode {
+    run_file: RunFile,
+    client: Client,
+}
+
+/// The directory that names the node, which need not run.
+pub fn directory(which: &WhichNode) -> Result<PathBuf, Failure> {
+    if let Some(file) = &which.config {
+        let (_, config) = Config::read_either(file).map_err(Failure::usage)?;
+        return Ok(config.options.state);
+    }
+    // The state of a service with a dynamic user cannot be read by others.
+    let service = PathBuf::from(RUNTIME_DIRECTORY);
+    match &which.state {
+        None if RunFile::path(&service).exists() => Ok(service),
+        state => Ok(state_directory(state.clone())),
+    }
+}
+
+impl RunningNode {
+    pub fn find(directory: &Path) -> Result<Self, Failure> {
+        let path = RunFile::path(directory);
+        let run_file = RunFile::read(directory).map_err(|error| {
+            let path = path.display();
+            unreachable(format!("no agent runs here: cannot read {path}: {error}"))
+        })?;
+        let client = Client::builder().no_proxy().timeout(TIMEOUT).build();
+        Ok(Self {
+            run_file,
+            client: client.map_err(Failure::failed)?,
+        })
+    }
+
+    pub fn state(&self) -> &Path {
+        &self.run_file.state
+    }
+
+    /// Its whole status.
+    pub async fn status(&self) -> Result<Value, Failure> {
+        let RunFile {
+            role, shim, pid, ..
+        } = &self.run_file;
+        let url = format!("http://{shim}/status.json");
+        let failed = |error: reqwest::Error| {
+            unreachable(format!(
+                "the {role} with pid {pid} does not answer at {url}: {error}"
+            ))
+        };
+        let answer = self.client.get(&url).send().await.map_err(failed)?;
+        let text = answer.text().await.map_err(failed)?;
+        serde_json::from_str(&text)
+            .map_err(|error| unreachable(format!("{url} does not speak our language: {error}")))
+    }
+}
+
+fn unreachable(reason: String) -> Failure {
+    Failure::new(UNREACHABLE, reason)
+}

@@ -1,0 +1,85 @@
+//! `STATE/share`: what `narswarm share` chose. It wins over the configuration and outlives restarts: a machine that was
+//! told to give nothing gives nothing until it is told otherwise.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::runtime::Counters;
+use crate::swarm::Share;
+
+/// Whoever writes it may be root, and whoever reads it is not.
+const MODE: u32 = 0o644;
+
+pub struct ShareFile(PathBuf);
+
+impl ShareFile {
+    pub fn new(state: &Path) -> Self {
+        Self(state.join("share"))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `None` is: as configured.
+    pub fn read(&self) -> io::Result<Option<Share>> {
+        match fs::read_to_string(&self.0) {
+            Ok(text) => text.trim_end().parse().map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A file that cannot be read was written by somebody who wanted something: nothing is given then.
+    pub fn read_or_off(&self, counters: &Counters) -> Option<Share> {
+        self.read().unwrap_or_else(|error| {
+            let path = self.0.display();
+            counters.error(format!(
+                "share = off, because {path} cannot be read: {error}"
+            ));
+            Some(Share::Off)
+        })
+    }
+
+    pub fn write(&self, share: Option<Share>) -> io::Result<()> {
+        let Some(share) = share else {
+            return match fs::remove_file(&self.0) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        };
+        let directory = self.0.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new()
+            .prefix(".share-")
+            .tempfile_in(directory)?;
+        writeln!(file, "{}", share.as_str())?;
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(MODE))?;
+        file.persist(&self.0)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_kept_and_taken_back() {
+        let state = tempfile::tempdir().unwrap();
+        let file = ShareFile::new(state.path());
+        assert_eq!(file.read().unwrap(), None);
+        file.write(None).unwrap();
+        for share in [Share::Off, Share::Lan, Share::Public] {
+            file.write(Some(share)).unwrap();
+            assert_eq!(file.read().unwrap(), Some(share));
+        }
+        file.write(None).unwrap();
+        assert_eq!(file.read().unwrap(), None);
+        fs::write(file.path(), "everybody\n").unwrap();
+        assert!(file.read().is_err());
+        assert_eq!(file.read_or_off(&Counters::default()), Some(Share::Off));
+    }
+}

@@ -1,0 +1,168 @@
+//! A running node takes over a new configuration on SIGHUP, keeps the old one when the new one is refused, and gives
+//! nothing from the moment on in which it is told so.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use crate::lab::{
+    Closure, HttpServer, Need, Nix, Node, NodeConfig, Publication, Scratch, get, narswarm,
+};
+
+struct Lab {
+    scratch: Scratch,
+    publication: Publication,
+    closure: &'static Closure,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+        let publication = Publication::of(&nix, closure, scratch.root());
+        Self {
+            scratch,
+            publication,
+            closure,
+        }
+    }
+
+    fn agent(&self, name: &str) -> NodeConfig {
+        let store = self.scratch.path(&format!("{name}-store"));
+        NodeConfig::agent(self.scratch.path(name), &store).trust(&self.publication.keys.narinfo)
+    }
+
+    fn origin(&self) -> NodeConfig {
+        let origin = NodeConfig::store_seedbox(self.scratch.path("origin"), &self.closure.root);
+        origin.follow(&self.publication)
+    }
+}
+
+fn spoil(file: &Path) {
+    fs::write(file, "[swarm]\nshare = \"everybody\"\n").unwrap();
+}
+
+#[test]
+fn a_new_configuration_is_taken_over() {
+    if !Need::all("a_new_configuration_is_taken_over", &[Need::NIX]) {
+        return;
+    }
+    let lab = Lab::new();
+    let upstream = HttpServer::directory(&lab.scratch.directory("upstream"));
+    let (empty, path) = (lab.agent("agent"), lab.closure.top().narinfo());
+    let node = Node::start(&empty);
+    assert_eq!(get(node.shim, &path).status, 404);
+
+    // A channel and an upstream more.
+    let url = format!("{}/", upstream.url().trim_end_matches('/'));
+    let key = &lab.publication.keys.narinfo;
+    let full = empty.clone().follow(&lab.publication).upstream(&url, key);
+    let file = full.write();
+    node.hang_up();
+    let status = node.wait_for_channel();
+    assert_eq!(status["upstreams"][0]["url"], url.as_str());
+    assert_eq!(get(node.shim, &path).status, 200);
+
+    // A file that is refused changes nothing.
+    spoil(&file);
+    node.hang_up();
+    let status = node.wait("refusal", |status| !status["config"]["error"].is_null());
+    let error = status["config"]["error"].as_str().unwrap();
+    assert!(error.contains("swarm.share"), "{error}");
+    assert_eq!(status["channels"][0]["state"], "ok");
+    assert_eq!(get(node.shim, &path).status, 200);
+    let state = node.state().to_str().unwrap();
+    let page = narswarm(["status", "--state", state]).success().stdout;
+    assert!(page.contains("the configuration is refused"), "{page}");
+
+    // What needs a restart is named; the rest of the same file counts.
+    let port = "[shim]\nlisten = \"127.0.0.1:";
+    let text = fs::read_to_string(empty.write()).unwrap();
+    assert!(text.contains(&format!("{port}0")));
+    fs::write(
+        &file,
+        text.replace(&format!("{port}0"), &format!("{port}1")),
+    )
+    .unwrap();
+    node.hang_up();
+    let status = node.wait("taking over", |status| status["config"]["error"].is_null());
+    assert_eq!(status["config"]["needs_restart"][0], "shim.listen");
+    assert_eq!(status["channels"].as_array().unwrap().len(), 0);
+    assert_eq!(status["upstreams"].as_array().unwrap().len(), 0);
+    assert_eq!(get(node.shim, &path).status, 404);
+    node.stop();
+}
+
+#[test]
+fn share_off_ends_uploads_and_stays() {
+    if !Need::all("share_off_ends_uploads_and_stays", &[Need::NIX]) {
+        return;
+    }
+    let lab = Lab::new();
+    // Slow enough to be in the middle of it.
+    let origin_config = lab.origin().upload_limit("300kB/s");
+    let origin = Node::start(&origin_config);
+    let state = origin.state().to_str().unwrap().to_owned();
+    let share = |choice: &str| {
+        narswarm(["share", choice, "--state", &state])
+            .success()
+            .stdout
+    };
+    let agent = |name: &str, peer| lab.agent(name).follow(&lab.publication).peer(peer);
+
+    let slow = Node::start(&agent("slow", origin.peer));
+    let nar = lab.closure.top().nar();
+    let shim = slow.shim;
+    let fetching = thread::spawn(move || {
+        // It is cut off, whenever that is noticed.
+        let mut stream = TcpStream::connect(shim).unwrap();
+        let request = format!("GET {nar} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    origin.wait("upload", |status| status["bytes"]["uploaded"] != 0);
+    let said = share("off");
+    assert!(
+        said.contains("share = off") && said.contains("configured is lan"),
+        "{said}"
+    );
+    let status = origin.wait("end of uploads", |status| {
+        status["swarm"]["uploading_to"] == 0
+    });
+    assert_eq!(status["share"], "off");
+    let hung_up = TcpStream::connect(origin.peer).and_then(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.read(&mut [0])
+    });
+    let hung_up = hung_up.map_err(|error| error.kind());
+    assert!(
+        matches!(hung_up, Ok(0) | Err(ErrorKind::ConnectionReset)),
+        "{hung_up:?}"
+    );
+    slow.kill();
+    fetching.join().unwrap();
+
+    // Also when the file says something else, is read again, is spoilt; and after a restart.
+    spoil(&origin_config.file());
+    origin.hang_up();
+    let status = origin.wait("refusal", |status| !status["config"]["error"].is_null());
+    assert_eq!(status["share"], "off");
+    origin.stop();
+    let origin = Node::start(&origin_config.clone().upload_limit("10GB/s"));
+    assert_eq!(origin.status()["share"], "off");
+
+    let said = share("configured");
+    assert_eq!(said.trim(), "share = lan, as configured");
+    let fast = Node::start(&agent("fast", origin.peer));
+    fast.wait_for_channel();
+    let response = fast.get(&lab.closure.top().nar());
+    assert_eq!(response.body.len() as u64, lab.closure.top().nar_size);
+    // Nobody runs: it counts from the next start on.
+    origin.stop();
+    assert!(share("public").contains("next start"));
+    assert_eq!(Node::start(&origin_config).status()["share"], "public");
+}
