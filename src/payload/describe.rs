@@ -42,12 +42,10 @@ pub fn describe(
     expected: u64,
     mut sink: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<Described, DescribeError> {
-    let piece_length = piece_length(expected);
     let mut encoder = Encoder::new()?;
     let mut nar_hash = Sha256::new();
     let mut nar_size = 0u64;
-    let mut frames = Vec::new();
-    let mut pieces = Pieces::new(piece_length);
+    let mut builder = PayloadBuilder::new(expected);
     let mut raw = Vec::new();
     loop {
         raw.clear();
@@ -61,8 +59,7 @@ pub fn describe(
         nar_hash.update(&raw);
         nar_size += raw.len() as u64;
         let frame = encoder.encode(&raw)?;
-        frames.push(frame.len() as u32);
-        pieces.update(frame);
+        builder.frame(frame);
         sink(frame).map_err(DescribeError::Write)?;
         if raw.len() < FRAME_SIZE || nar_size > expected {
             break;
@@ -75,17 +72,10 @@ pub fn describe(
         });
     }
     let nar_hash = NarHash::from_bytes(nar_hash.finalize().into());
-    let info = InfoDict {
-        name: format!("{}.nar.zst", nar_hash.base32()),
-        length: pieces.length,
-        piece_length,
-        pieces: pieces.finish(),
-        frames: Some(frames),
-    };
     Ok(Described {
         nar_hash,
         nar_size,
-        info,
+        info: builder.finish(nar_hash),
     })
 }
 
@@ -95,9 +85,7 @@ pub fn describe_payload(
     name: String,
     nar_size: u64,
 ) -> Result<InfoDict, DescribeError> {
-    let piece_length = piece_length(nar_size);
-    let mut pieces = Pieces::new(piece_length);
-    let mut frames = Vec::new();
+    let mut builder = PayloadBuilder::new(nar_size);
     let largest = zstd::zstd_safe::compress_bound(FRAME_SIZE);
     let mut buffer = Vec::with_capacity(largest);
     loop {
@@ -111,17 +99,53 @@ pub fn describe_payload(
         }
         let size = zstd::zstd_safe::find_frame_compressed_size(&buffer)
             .map_err(|_| DescribeError::NotFrames)?;
-        pieces.update(&buffer[..size]);
-        frames.push(size as u32);
+        builder.frame(&buffer[..size]);
         buffer.drain(..size);
     }
-    Ok(InfoDict {
-        name,
-        length: pieces.length,
-        piece_length,
-        pieces: pieces.finish(),
-        frames: Some(frames),
-    })
+    Ok(builder.named(name))
+}
+
+/// The info dict of a payload, from its frames as they are made.
+pub struct PayloadBuilder {
+    frames: Vec<u32>,
+    pieces: Pieces,
+}
+
+impl PayloadBuilder {
+    /// The size of the NAR must be known beforehand, because the piece length follows from it.
+    pub fn new(nar_size: u64) -> Self {
+        Self {
+            frames: Vec::new(),
+            pieces: Pieces::new(piece_length(nar_size)),
+        }
+    }
+
+    /// The bytes that a payload takes at most.
+    pub fn most(nar_size: u64) -> u64 {
+        let frame = zstd::zstd_safe::compress_bound(FRAME_SIZE) as u64;
+        let last = zstd::zstd_safe::compress_bound((nar_size % FRAME_SIZE as u64) as usize);
+        nar_size / FRAME_SIZE as u64 * frame + last as u64
+    }
+
+    /// The next frame.
+    pub fn frame(&mut self, frame: &[u8]) {
+        self.frames.push(frame.len() as u32);
+        self.pieces.update(frame);
+    }
+
+    pub fn finish(self, nar_hash: NarHash) -> InfoDict {
+        self.named(format!("{}.nar.zst", nar_hash.base32()))
+    }
+
+    fn named(self, name: String) -> InfoDict {
+        InfoDict {
+            name,
+            length: self.pieces.length,
+            piece_length: self.pieces.piece_length as u32,
+            pieces: self.pieces.finish(),
+            frames: Some(self.frames),
+        }
+    }
 }
 
 /// SHA-1 of each piece, as the payload goes by.

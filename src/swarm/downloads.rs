@@ -16,14 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::{InfoDicts, InfoDictsError};
+use crate::runtime::Counters;
 use crate::torrent::{InfoDict, InfoHash, Metainfo};
 
 use super::local_tracker::{LocalTracker, POLL};
 use super::metadata::{self, MetadataError};
 use super::offer_book::OfferBook;
-use super::part_file::{PartFile, part_path};
-use super::payload_directory::PayloadDirectory;
+use super::part_file::PartFile;
+use super::payload_directory::{NoRoom, PayloadDirectory, Room};
 use super::peers::PeerBook;
+use super::reuse::Reusing;
 use super::storage::PartStorageFactory;
 
 /// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
@@ -32,6 +34,8 @@ const DISK_PERMITS: usize = 64;
 const PARALLEL_CHECKS: usize = 32;
 /// Requests in flight per peer. 16 KiB each: 2 MiB fill 100 Mbit/s at 160 ms.
 const REQUEST_WINDOW: usize = 128;
+/// A peer that has sent the info dict so long ago may be gone; Nix takes the NARs of most batches sooner.
+const SHOWN_LATELY: Duration = Duration::from_secs(600);
 /// Info dicts in memory between narinfo and NAR; most have a few hundred bytes.
 const KNOWN_INFOS: u64 = 1000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,8 +49,8 @@ pub enum DownloadError {
     Metadata(#[from] MetadataError),
     #[error("peers describe a file of {found} bytes, expected was {expected:?}")]
     Length { expected: Expected, found: u64 },
-    #[error("a payload of {length} bytes does not fit into [cache] size = {limit} bytes")]
-    TooLarge { length: u64, limit: u64 },
+    #[error("no room for the payload: {0}")]
+    Room(#[from] NoRoom),
     #[error("writing to {path}: {source}")]
     Disk { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -80,6 +84,18 @@ impl Expected {
     }
 }
 
+/// What there is to expect of the swarm for one payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prospect {
+    /// It is on this machine's disk.
+    Here,
+    /// A peer has shown lately that it has the payload.
+    Shown,
+    /// There are peers that answer.
+    Reachable,
+    Nobody,
+}
+
 /// Where a payload is.
 pub enum Fetch {
     /// Whole, in this file.
@@ -109,18 +125,28 @@ pub struct Downloads {
     session: Arc<Session>,
     tracker: Arc<LocalTracker>,
     peers: Arc<PeerBook>,
-    infos: Arc<InfoDicts>,
+    pub(super) infos: Arc<InfoDicts>,
     /// Info dicts of a moment ago, and those being fetched.
     known: Cache<InfoHash, Arc<InfoDict>>,
-    book: Arc<OfferBook>,
-    directory: PayloadDirectory,
+    /// Payloads of which a peer has just sent the info dict.
+    shown: Cache<InfoHash, ()>,
+    pub(super) book: Arc<OfferBook>,
+    pub(super) directory: PayloadDirectory,
+    pub(super) reusing: Reusing,
+    counters: Arc<Counters>,
     peer_id: [u8; 20],
     running: Mutex<HashMap<InfoHash, Weak<Download>>>,
-    /// Starting is one at a time per machine's cache: room is made and taken in one step.
+    /// Whether a payload runs or is kept is looked up and changed in one step.
     starting: tokio::sync::Mutex<()>,
     ended: Notify,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+/// A part file that nobody else writes, and the room that it takes.
+pub(super) struct Claim {
+    pub download: Arc<Download>,
+    pub room: Room,
 }
 
 impl Downloads {
@@ -129,6 +155,7 @@ impl Downloads {
         infos: Arc<InfoDicts>,
         book: Arc<OfferBook>,
         directory: PayloadDirectory,
+        counters: Arc<Counters>,
         peer_id: [u8; 20],
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -158,8 +185,14 @@ impl Downloads {
             peers,
             infos,
             known: Cache::new(KNOWN_INFOS),
+            shown: Cache::builder()
+                .max_capacity(KNOWN_INFOS)
+                .time_to_live(SHOWN_LATELY)
+                .build(),
             book,
             directory,
+            reusing: Reusing::default(),
+            counters,
             peer_id,
             running: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
@@ -185,9 +218,18 @@ impl Downloads {
         self.lock().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Whether the info dict was at hand a moment ago.
-    pub fn knows(&self, info_hash: &InfoHash) -> bool {
-        self.known.contains_key(info_hash)
+    pub fn prospect(&self, info_hash: &InfoHash) -> Prospect {
+        let whole = |download: Arc<Download>| download.part.is_complete();
+        let running = self.lock().get(info_hash).and_then(Weak::upgrade);
+        if running.is_some_and(whole) || self.kept(info_hash).is_some() {
+            Prospect::Here
+        } else if self.shown.contains_key(info_hash) {
+            Prospect::Shown
+        } else if self.peers.reachable() > 0 {
+            Prospect::Reachable
+        } else {
+            Prospect::Nobody
+        }
     }
 
     /// Whether there is anybody to ask.
@@ -216,78 +258,89 @@ impl Downloads {
             return Err(DownloadError::NoPeers);
         }
         let info = metadata::fetch(&self.peers, wanted.info_hash, self.peer_id).await?;
+        self.shown.insert(wanted.info_hash, ()).await;
         if !wanted.length.allows(info.length) {
             return Err(DownloadError::Length {
                 expected: wanted.length,
                 found: info.length,
             });
         }
-        self.infos.put(&info)?;
+        if let Err(error) = self.infos.put(&info) {
+            // It is only sought again after a restart.
+            tracing::warn!(%error, "an info dict could not be kept");
+        }
         Ok(Arc::new(info))
     }
 
-    /// The payload that is kept, the download that runs, or a new one.
+    /// The payload that is kept, the download that runs, or a new one: then as soon as there is room for it.
     pub async fn fetch(self: &Arc<Self>, wanted: Wanted) -> Result<Fetch, DownloadError> {
         if let Some(found) = self.find(&wanted.info_hash).await {
             return Ok(found);
         }
         let info = self.info(wanted).await?;
-        let _starting = self.starting.lock().await;
-        if let Some(found) = self.find(&wanted.info_hash).await {
-            return Ok(found);
+        loop {
+            let freed = self.directory.freed();
+            match self.claim(info.clone()).await {
+                Ok(Ok(Claim { download, room })) => {
+                    let part = download.part.clone();
+                    let stop = download.stop.clone();
+                    self.tasks.spawn(self.clone().run(part, room, stop));
+                    return Ok(Fetch::Running(download));
+                }
+                Ok(Err(found)) => return Ok(found),
+                Err(DownloadError::Room(NoRoom::Busy)) => freed.await,
+                Err(error) => return Err(error),
+            }
         }
-        let part = Arc::new(self.open_part(info).await?);
+    }
+
+    /// The part file of a payload that neither runs nor is kept, entered as a running download.
+    pub(super) async fn claim(
+        &self,
+        info: Arc<InfoDict>,
+    ) -> Result<Result<Claim, Fetch>, DownloadError> {
+        let info_hash = info.info_hash();
+        let _starting = self.starting.lock().await;
+        if let Some(found) = self.find(&info_hash).await {
+            return Ok(Err(found));
+        }
+        let (part, room) = self.open_part(info).await?;
+        let part = Arc::new(part);
         let download = Arc::new(Download {
             part: part.clone(),
             stop: self.stop.child_token(),
         });
-        self.lock()
-            .insert(wanted.info_hash, Arc::downgrade(&download));
-        self.book.started(part.clone());
-        self.tasks
-            .spawn(self.clone().run(part, download.stop.clone()));
-        Ok(Fetch::Running(download))
+        self.lock().insert(info_hash, Arc::downgrade(&download));
+        self.book.started(part);
+        Ok(Ok(Claim { download, room }))
     }
 
     /// A download leaves the list only when its payload is kept: looking there first would miss it.
     async fn find(&self, info_hash: &InfoHash) -> Option<Fetch> {
-        match self.join(info_hash).await {
-            Some(running) => Some(Fetch::Running(running)),
-            None => self.kept(info_hash).map(Fetch::Kept),
+        if let Some(running) = self.join(info_hash).await {
+            return Some(Fetch::Running(running));
         }
+        let path = self.kept(info_hash)?;
+        self.directory.touch(info_hash);
+        Some(Fetch::Kept(path))
     }
 
-    async fn open_part(&self, info: Arc<InfoDict>) -> Result<PartFile, DownloadError> {
-        let (directory, length) = (self.directory.clone(), info.length);
-        let running: Vec<InfoHash> = self
-            .lock()
-            .keys()
-            .copied()
-            .chain([info.info_hash()])
-            .collect();
-        let book = self.book.clone();
+    async fn open_part(&self, info: Arc<InfoDict>) -> Result<(PartFile, Room), DownloadError> {
+        let (directory, book) = (self.directory.clone(), self.book.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            // A part that an earlier run left has its full size already.
-            let left = part_path(directory.path(), info.info_hash())
-                .metadata()
-                .map_or(0, |m| m.len());
-            let fits = directory.make_room(length.saturating_sub(left), &running, |kept| {
-                book.is_installed(kept)
+            let bytes = info.length + PartFile::index_size(&info);
+            let spare = |kept: &InfoHash| book.is_installed(kept);
+            let room = directory.part_room(info.info_hash(), bytes, spare)?;
+            let part = PartFile::open(directory.path(), info);
+            let part = part.map_err(|source| DownloadError::Disk {
+                path: directory.path().to_owned(),
+                source,
             })?;
-            fits.then(|| PartFile::open(directory.path(), info))
-                .transpose()
+            Ok((part, room))
         });
-        let opened = opened
+        opened
             .await
-            .map_err(|error| DownloadError::Engine(error.to_string()))?;
-        let disk = |source| DownloadError::Disk {
-            path: self.directory.path().to_owned(),
-            source,
-        };
-        opened.map_err(disk)?.ok_or(DownloadError::TooLarge {
-            length,
-            limit: self.directory.limit(),
-        })
+            .map_err(|error| DownloadError::Engine(error.to_string()))?
     }
 
     /// The running download. One that everybody left is first awaited: two engines on one file would be one too many.
@@ -304,7 +357,7 @@ impl Downloads {
     }
 
     /// Drives one download to its end: all pieces there, or nobody waiting any more.
-    async fn run(self: Arc<Self>, part: Arc<PartFile>, stop: CancellationToken) {
+    async fn run(self: Arc<Self>, part: Arc<PartFile>, room: Room, stop: CancellationToken) {
         let info_hash = part.info_hash();
         let result = if part.is_complete() {
             Ok(())
@@ -315,19 +368,29 @@ impl Downloads {
         if let Err(error) = result {
             tracing::warn!(%info_hash, %error, "a download failed");
         }
+        self.release(part, room).await;
+    }
+
+    /// The end of a claim: what is whole is kept, a part stays for whoever goes on with it.
+    pub(super) async fn release(&self, part: Arc<PartFile>, room: Room) {
+        let info_hash = part.info_hash();
         if part.is_complete() {
             let to = self.directory.payload_path(&info_hash);
-            let kept = tokio::task::spawn_blocking({
-                let (part, to) = (part.clone(), to.clone());
-                move || part.keep(&to)
+            let kept = tokio::task::spawn_blocking(move || {
+                part.keep(&to).map(|()| room.kept_as(info_hash))
             });
             if let Ok(Err(error)) = kept.await {
-                tracing::warn!(path = %to.display(), %error, "a finished download could not be kept");
+                tracing::warn!(%info_hash, %error, "a finished download could not be kept");
             }
         }
         self.book.ended(&info_hash);
         self.lock().remove(&info_hash);
         self.ended.notify_waiters();
+    }
+
+    /// Resolves when some download has ended, if asked for before looking.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> {
+        self.ended.notified()
     }
 
     async fn run_engine(
@@ -359,7 +422,8 @@ impl Downloads {
             trackers: vec![],
         }
         .encode();
-        self.session
+        let added = self
+            .session
             .add_torrent(AddTorrent::from_bytes(metainfo), Some(options))
             .await
             .map_err(engine)?;
@@ -371,6 +435,13 @@ impl Downloads {
                 () = stop.cancelled() => break,
                 changed = progress.changed() => if changed.is_err() { break },
             }
+        }
+        if let Some(live) = added.into_handle().and_then(|torrent| torrent.live()) {
+            // Blocks that came twice, of pieces that did not have their hash, or of pieces that were not finished.
+            let stats = live.stats_snapshot();
+            let used = stats.downloaded_and_checked_bytes;
+            self.counters
+                .wasted(stats.fetched_bytes.saturating_sub(used));
         }
         let id = TorrentIdOrHash::Hash(Id20::new(*info_hash.as_bytes()));
         self.session.delete(id, false).await.map_err(engine)?;

@@ -13,8 +13,10 @@ mod part_file;
 mod payload_directory;
 mod peers;
 mod pointers;
+mod reuse;
 mod seeder;
 mod share;
+mod spool;
 mod storage;
 mod trackers;
 mod wire;
@@ -36,10 +38,11 @@ use crate::catalog::{InfoDicts, Offers, PlainFile};
 use crate::runtime::Counters;
 use crate::torrent::InfoHash;
 
-pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Wanted};
+pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Prospect, Wanted};
 pub use part_file::PartFile;
 pub use pointers::{Offered, Pointers};
 pub use share::{Network, NetworkError, Share, ShareError};
+pub use spool::{Progress as SpoolProgress, Spool};
 
 use limits::{Places, UploadLimit};
 use listener::Entrance;
@@ -168,7 +171,7 @@ impl Swarm {
         let seeder = Arc::new(Seeder {
             book: book.clone(),
             limit: UploadLimit::new(options.upload_limit),
-            counters,
+            counters: counters.clone(),
             peer_id,
             port: address.port(),
         });
@@ -186,6 +189,7 @@ impl Swarm {
             infos,
             book.clone(),
             directory,
+            counters,
             peer_id,
             tasks.clone(),
             stop.clone(),

@@ -110,7 +110,8 @@ impl PartFile {
             .inspect_err(|error| self.fail(error))
     }
 
-    fn fail(&self, error: &io::Error) {
+    /// Nothing follows; whoever waits for a piece hears why.
+    pub fn fail(&self, error: &impl ToString) {
         if self.failure.set(error.to_string()).is_ok() {
             self.progress.send_modify(|_| {});
         }
@@ -164,6 +165,32 @@ impl PartFile {
         Ok(())
     }
 
+    /// Takes payload bytes that were made here. Pieces that end in them are complete when they have their hash; an error
+    /// means that these bytes are not those of the payload, and no complete piece is touched by them.
+    pub fn fill(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset + bytes.len() as u64;
+        let piece_length = u64::from(self.info.piece_length);
+        for piece in (offset / piece_length) as u32..end.div_ceil(piece_length) as u32 {
+            if self.has(piece) {
+                continue;
+            }
+            let range = self.info.piece_range(piece);
+            let (from, to) = (range.start.max(offset), range.end.min(end));
+            let bytes = &bytes[(from - offset) as usize..(to - offset) as usize];
+            self.data.write_all_at(bytes, from)?;
+            if range.end <= end {
+                read_piece(&self.data, &self.info, piece)?;
+                self.completed(piece)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the index of the pieces takes on disk at most.
+    pub fn index_size(info: &InfoDict) -> u64 {
+        u64::from(info.piece_count()) * 4
+    }
+
     /// Turns a complete download into a payload file at `to`.
     pub fn keep(&self, to: &Path) -> io::Result<()> {
         self.data.sync_data()?;
@@ -177,7 +204,7 @@ impl PartFile {
 }
 
 /// Where the bytes of a download are.
-pub fn part_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
+fn part_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
     directory.join(format!("{info_hash}.part"))
 }
 
@@ -288,5 +315,22 @@ mod tests {
         part.keep(&kept).unwrap();
         assert_eq!(fs::read(kept).unwrap(), bytes);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn payload_bytes_made_here_complete_what_a_download_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let (bytes, info) = sample();
+        let part = PartFile::open(directory.path(), info).unwrap();
+        part.write(32768, &bytes[32768..65536]).unwrap();
+        part.completed(1).unwrap();
+        part.fill(0, &bytes[..40_000]).unwrap();
+        assert_eq!(part.have().ones(), 2, "piece 0, and 1 was there");
+        assert!(part.fill(40_000, &[7; 60_000]).is_err(), "not the payload");
+        assert_eq!(part.piece(1).unwrap(), bytes[32768..65536]);
+        assert_eq!(part.have().ones(), 2);
+        part.fill(40_000, &bytes[40_000..]).unwrap();
+        part.fill(0, &bytes).unwrap();
+        assert!(part.is_complete());
     }
 }

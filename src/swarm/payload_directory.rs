@@ -1,141 +1,419 @@
-//! Payload files that downloads left, by info hash, within the cache size: the least recently used go first.
+//! `STATE/cache`: payloads, parts of downloads and NARs on their way, together never more than the cache size.
+//!
+//! Who wants to write asks for room first, which lets go of what is spare or was not used for longest; what somebody
+//! writes at the moment is counted in its full size and not touched.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
+
+use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::torrent::InfoHash;
 
-/// `STATE/cache`: `<info hash>.nar.zst` for whole payloads; running downloads keep their parts beside them.
-#[derive(Clone)]
-pub struct PayloadDirectory {
-    path: Arc<Path>,
-    limit: u64,
+#[derive(Debug, Error)]
+pub enum NoRoom {
+    #[error("{bytes} bytes do not fit into [cache] size = {limit} bytes")]
+    TooLarge { bytes: u64, limit: u64 },
+    #[error("the cache is full of what is being written at the moment")]
+    Busy,
+    #[error("making room in {path}: {source}")]
+    Disk { path: PathBuf, source: io::Error },
 }
 
-/// A file in the directory, as eviction sees it.
-struct Kept {
-    path: PathBuf,
-    info_hash: InfoHash,
-    whole: bool,
+/// A file in the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Name {
+    /// `<info hash>.nar.zst`: whole.
+    Payload(InfoHash),
+    /// `<info hash>.part`, with the index of its pieces in `<info hash>.have`.
+    Part(InfoHash),
+    /// `<number>.spool`: means nothing after a restart.
+    Spool(u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
     bytes: u64,
     /// The time of the last change, which readers set: access times are off on many file systems.
     used: SystemTime,
+    /// Whether somebody writes it.
+    pinned: bool,
+}
+
+#[derive(Clone)]
+pub struct PayloadDirectory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    limit: u64,
+    state: Mutex<State>,
+    /// Something is not pinned any more.
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    files: HashMap<Name, Held>,
+    total: u64,
+    spools: u64,
+}
+
+/// Room for one file that is being written. When dropped, a part stays for whoever goes on with it; a spool goes.
+pub struct Room {
+    directory: PayloadDirectory,
+    name: Name,
 }
 
 impl PayloadDirectory {
+    /// Takes over what an earlier run left; what cannot be gone on with is removed.
     pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(path)?;
+        let mut state = State::default();
+        for file in fs::read_dir(path)? {
+            let file = file?;
+            let (Some(name), Ok(metadata)) = (
+                Name::parse(&file.file_name().to_string_lossy()),
+                file.metadata(),
+            ) else {
+                continue;
+            };
+            let have = name.have_path(path);
+            let bytes = metadata.len() + have.map_or(0, |have| length(&have));
+            state.set(
+                name,
+                Held {
+                    bytes,
+                    used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                    pinned: false,
+                },
+            );
+        }
+        let spools: Vec<Name> = state.files.keys().copied().filter(Name::is_spool).collect();
+        for spool in spools {
+            // Nobody will ask for it again: should it stay, it is still counted.
+            if fs::remove_file(spool.path(path)).is_ok() {
+                state.unset(spool);
+            }
+        }
         Ok(Self {
-            path: path.into(),
-            limit,
+            inner: Arc::new(Inner {
+                path: path.to_owned(),
+                limit,
+                state: Mutex::new(state),
+                freed: Notify::new(),
+            }),
         })
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.inner.path
     }
 
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.inner.limit
     }
 
+    /// A whole payload.
     pub fn find(&self, info_hash: &InfoHash) -> Option<PathBuf> {
         let path = self.payload_path(info_hash);
         path.exists().then_some(path)
     }
 
+    /// Used now: the cache lets go of it last.
+    pub fn touch(&self, info_hash: &InfoHash) {
+        let now = SystemTime::now();
+        if let Some(held) = self.lock().files.get_mut(&Name::Payload(*info_hash)) {
+            held.used = now;
+        }
+        if let Ok(file) = fs::File::open(self.payload_path(info_hash)) {
+            // Only the order after the next start depends on it.
+            let _ = file.set_modified(now);
+        }
+    }
+
     /// The info hashes of all whole payloads.
     pub fn kept(&self) -> HashSet<InfoHash> {
-        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let names = files.filter_map(|file| file.file_name().into_string().ok());
-        names
-            .filter_map(|name| name.strip_suffix(".nar.zst")?.parse().ok())
-            .collect()
+        let state = self.lock();
+        let whole = state.files.keys().filter_map(|name| match name {
+            Name::Payload(info_hash) => Some(*info_hash),
+            Name::Part(_) | Name::Spool(_) => None,
+        });
+        whole.collect()
     }
 
     pub fn payload_path(&self, info_hash: &InfoHash) -> PathBuf {
-        self.path.join(format!("{info_hash}.nar.zst"))
+        Name::Payload(*info_hash).path(&self.inner.path)
     }
 
     pub fn remove(&self, info_hash: &InfoHash) -> io::Result<()> {
+        self.lock().unset(Name::Payload(*info_hash));
         fs::remove_file(self.payload_path(info_hash))
     }
 
-    /// Makes room for `wanted` more bytes. Returns false when even an empty cache would be too small. What is `spare`,
-    /// because the store can give it too, goes first, then what was not used for longest. Files of `running` downloads
-    /// are counted but not touched.
-    pub fn make_room(
+    /// Room for a part of `bytes` with its index. `spare` says what the store can give too: that goes first.
+    pub fn part_room(
         &self,
-        wanted: u64,
-        running: &[InfoHash],
+        info_hash: InfoHash,
+        bytes: u64,
         spare: impl Fn(&InfoHash) -> bool,
-    ) -> io::Result<bool> {
-        let mut files = self.files()?;
-        let mut total: u64 = files.iter().map(|file| file.bytes).sum();
-        files.retain(|file| file.whole || !running.contains(&file.info_hash));
-        files.sort_by_cached_key(|file| (!spare(&file.info_hash), file.used));
-        for file in files {
-            if total.saturating_add(wanted) <= self.limit {
-                break;
-            }
-            fs::remove_file(&file.path)?;
-            // The index of a part goes with it.
-            let _ = fs::remove_file(file.path.with_extension("have"));
-            total -= file.bytes;
-        }
-        Ok(total.saturating_add(wanted) <= self.limit)
+    ) -> Result<Room, NoRoom> {
+        self.room(Name::Part(info_hash), bytes, spare)
     }
 
-    fn files(&self) -> io::Result<Vec<Kept>> {
-        let mut files = Vec::new();
-        for file in fs::read_dir(&self.path)? {
-            let file = file?;
-            let name = file.file_name().to_string_lossy().into_owned();
-            let (whole, part) = (name.strip_suffix(".nar.zst"), name.strip_suffix(".part"));
-            let info_hash = whole.or(part).and_then(|stem| stem.parse().ok());
-            if let (Some(info_hash), Ok(metadata)) = (info_hash, file.metadata()) {
-                files.push(Kept {
-                    path: file.path(),
-                    info_hash,
-                    whole: whole.is_some(),
-                    bytes: metadata.len(),
-                    used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-                });
+    /// Room for a file that nobody finds by name.
+    pub fn spool_room(
+        &self,
+        bytes: u64,
+        spare: impl Fn(&InfoHash) -> bool,
+    ) -> Result<Room, NoRoom> {
+        let number = {
+            let mut state = self.lock();
+            state.spools += 1;
+            state.spools
+        };
+        self.room(Name::Spool(number), bytes, spare)
+    }
+
+    /// Resolves when room may be there that was not before, if asked for before looking.
+    pub fn freed(&self) -> impl Future<Output = ()> {
+        self.inner.freed.notified()
+    }
+
+    fn room(
+        &self,
+        name: Name,
+        bytes: u64,
+        spare: impl Fn(&InfoHash) -> bool,
+    ) -> Result<Room, NoRoom> {
+        let limit = self.inner.limit;
+        if bytes > limit {
+            return Err(NoRoom::TooLarge { bytes, limit });
+        }
+        let mut state = self.lock();
+        let there = state.files.get(&name).map_or(0, |held| held.bytes);
+        let wanted = bytes.saturating_sub(there);
+        if state.total + wanted > limit {
+            let mut loose: Vec<(Name, Held)> = state.files.iter().map(|(n, h)| (*n, *h)).collect();
+            loose.retain(|(other, held)| !held.pinned && *other != name);
+            if state.total + wanted - loose.iter().map(|(_, held)| held.bytes).sum::<u64>() > limit
+            {
+                return Err(NoRoom::Busy);
+            }
+            let is_spare = |name: &Name| matches!(name, Name::Payload(hash) if spare(hash));
+            loose.sort_by_cached_key(|(name, held)| (!is_spare(name), held.used));
+            for (name, _) in loose {
+                if state.total + wanted <= limit {
+                    break;
+                }
+                // Within the lock: nobody may write into room that is not there yet.
+                self.delete(name)?;
+                state.unset(name);
             }
         }
-        Ok(files)
+        state.set(
+            name,
+            Held {
+                bytes: bytes.max(there),
+                used: SystemTime::now(),
+                pinned: true,
+            },
+        );
+        drop(state);
+        Ok(Room {
+            directory: self.clone(),
+            name,
+        })
     }
+
+    fn delete(&self, name: Name) -> Result<(), NoRoom> {
+        let path = name.path(&self.inner.path);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(NoRoom::Disk { path, source });
+            }
+            _ => {}
+        }
+        if let Some(have) = name.have_path(&self.inner.path) {
+            // Without its part it is a few bytes that the next download of it starts anew.
+            let _ = fs::remove_file(have);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Room {
+    pub fn path(&self) -> PathBuf {
+        self.name.path(&self.directory.inner.path)
+    }
+
+    /// What was written here is now the whole payload `info_hash`.
+    pub fn kept_as(self, info_hash: InfoHash) {
+        let path = self.directory.payload_path(&info_hash);
+        let mut state = self.directory.lock();
+        state.unset(self.name);
+        state.set(
+            Name::Payload(info_hash),
+            Held {
+                bytes: length(&path),
+                used: SystemTime::now(),
+                pinned: false,
+            },
+        );
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let path = self.path();
+        if self.name.is_spool() {
+            // One that became a payload has been renamed.
+            let _ = fs::remove_file(&path);
+        }
+        let mut state = self.directory.lock();
+        if state.files.contains_key(&self.name) {
+            let have = self.name.have_path(&self.directory.inner.path);
+            match length(&path) + have.map_or(0, |have| length(&have)) {
+                0 => state.unset(self.name),
+                bytes => state.set(
+                    self.name,
+                    Held {
+                        bytes,
+                        used: SystemTime::now(),
+                        pinned: false,
+                    },
+                ),
+            }
+        }
+        drop(state);
+        self.directory.inner.freed.notify_waiters();
+    }
+}
+
+impl State {
+    fn set(&mut self, name: Name, held: Held) {
+        self.unset(name);
+        self.total += held.bytes;
+        self.files.insert(name, held);
+    }
+
+    fn unset(&mut self, name: Name) {
+        if let Some(held) = self.files.remove(&name) {
+            self.total -= held.bytes;
+        }
+    }
+}
+
+impl Name {
+    fn parse(file_name: &str) -> Option<Self> {
+        if let Some(stem) = file_name.strip_suffix(".nar.zst") {
+            return stem.parse().ok().map(Self::Payload);
+        }
+        if let Some(stem) = file_name.strip_suffix(".part") {
+            return stem.parse().ok().map(Self::Part);
+        }
+        let stem = file_name.strip_suffix(".spool")?;
+        stem.parse().ok().map(Self::Spool)
+    }
+
+    fn path(&self, directory: &Path) -> PathBuf {
+        directory.join(match self {
+            Self::Payload(info_hash) => format!("{info_hash}.nar.zst"),
+            Self::Part(info_hash) => format!("{info_hash}.part"),
+            Self::Spool(number) => format!("{number}.spool"),
+        })
+    }
+
+    fn have_path(&self, directory: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Part(info_hash) => Some(directory.join(format!("{info_hash}.have"))),
+            Self::Payload(_) | Self::Spool(_) => None,
+        }
+    }
+
+    fn is_spool(&self) -> bool {
+        matches!(self, Self::Spool(_))
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn spare_and_old_ones_go_first_and_running_ones_stay() {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = PayloadDirectory::open(directory.path(), 125).unwrap();
-        let hash = |i: u8| InfoHash::from_bytes([i; 20]);
+    fn hash(i: u8) -> InfoHash {
+        InfoHash::from_bytes([i; 20])
+    }
+
+    /// A part and four payloads of 25 bytes, the part the oldest.
+    fn filled(directory: &Path) {
         for i in 0..5 {
             let suffix = if i == 0 { "part" } else { "nar.zst" };
-            let path = directory.path().join(format!("{}.{suffix}", hash(i)));
+            let path = directory.join(format!("{}.{suffix}", hash(i)));
             fs::write(&path, [0; 25]).unwrap();
-            let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u64::from(i));
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(i));
             fs::File::open(&path).unwrap().set_modified(at).unwrap();
         }
+    }
+
+    #[test]
+    fn spare_and_old_ones_go_first_and_what_is_written_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        filled(directory.path());
+        fs::write(directory.path().join("7.spool"), [0; 90]).unwrap();
+        let cache = PayloadDirectory::open(directory.path(), 125).unwrap();
+        assert!(!directory.path().join("7.spool").exists(), "means nothing");
         let spare = |info_hash: &InfoHash| *info_hash == hash(3);
-        assert!(cache.make_room(50, &[hash(0)], spare).unwrap());
+        let part = cache.part_room(hash(0), 25, spare).unwrap();
+        let spool = cache.spool_room(50, spare).unwrap();
         assert_eq!(
             cache.kept(),
             HashSet::from([hash(2), hash(4)]),
             "the spare one and the oldest went"
         );
-        assert!(directory.path().join(format!("{}.part", hash(0))).exists());
-        assert!(!cache.make_room(110, &[hash(0)], |_| false).unwrap());
-        assert!(cache.make_room(125, &[], |_| false).unwrap());
+        assert!(part.path().exists());
+        assert!(matches!(cache.spool_room(60, spare), Err(NoRoom::Busy)));
+        assert!(matches!(
+            cache.spool_room(126, spare),
+            Err(NoRoom::TooLarge { .. })
+        ));
+        assert_eq!(cache.kept().len(), 2, "nothing goes in vain");
+        drop(spool);
+        assert!(cache.spool_room(100, spare).is_ok());
+        drop(part);
+        assert!(cache.spool_room(125, |_| false).is_ok());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_part_becomes_a_payload_or_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = PayloadDirectory::open(directory.path(), 100).unwrap();
+        let room = cache.part_room(hash(1), 60, |_| false).unwrap();
+        fs::write(room.path(), [0; 60]).unwrap();
+        drop(room);
+        let room = cache.part_room(hash(1), 80, |_| false).unwrap();
+        assert!(room.path().exists(), "it was counted already");
+        fs::rename(room.path(), cache.payload_path(&hash(1))).unwrap();
+        room.kept_as(hash(1));
+        assert!(cache.find(&hash(1)).is_some());
+        assert!(cache.part_room(hash(2), 40, |_| false).is_ok());
+        assert!(cache.find(&hash(1)).is_some(), "60 and 40 fit");
+        cache.remove(&hash(1)).unwrap();
+        assert!(cache.kept().is_empty());
     }
 }
