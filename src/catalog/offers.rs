@@ -63,6 +63,17 @@ impl Offers {
         found.is_ok_and(|at| installed[at].1 == *nar_hash)
     }
 
+    /// Whether the store has this path, with whatever content.
+    pub fn has(&self, hash_part: &HashPart) -> bool {
+        let installed = self
+            .installed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let found = installed.binary_search_by_key(hash_part, |(hash_part, _)| *hash_part);
+        found.is_ok()
+    }
+
     /// The row of a payload that can be re-created from the store.
     pub fn installed_payload(&self, info_hash: &InfoHash) -> Option<Entry> {
         if self.is_withdrawn(info_hash) {

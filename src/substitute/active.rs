@@ -68,6 +68,13 @@ impl ActiveNars {
         }
     }
 
+    /// How many wait for bytes from elsewhere.
+    pub fn remote(&self) -> usize {
+        let nars = self.nars.lock().unwrap_or_else(PoisonError::into_inner);
+        let remote = |nar: &&Arc<ActiveNar>| nar.source() != Source::Store;
+        nars.values().filter(remote).count()
+    }
+
     pub fn list(&self) -> Vec<Arc<ActiveNar>> {
         self.nars
             .lock()

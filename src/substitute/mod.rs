@@ -1,6 +1,7 @@
 //! Substitution policy: which source answers Nix, in which order, and what happens when one fails.
 
 mod active;
+mod coming;
 mod experience;
 mod lane;
 mod nar_body;
@@ -13,6 +14,7 @@ mod race;
 mod source;
 mod store_source;
 mod substituter;
+mod upstream_fetch;
 mod upstream_source;
 
 pub use active::ActiveNar;

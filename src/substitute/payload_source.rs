@@ -3,17 +3,16 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
 use crate::catalog::Entry;
-use crate::payload::{FrameTable, decode_frame};
+use crate::payload::{FRAME_SIZE, FrameTable, decode_frame};
 use crate::swarm::{Download, Downloads, Expected, Fetch, PartFile, Wanted};
 
-use super::source::{STALL, SourceError, SourceStream};
+use super::source::{Chunk, Position, STALL, SourceError, SourceStream};
 
 /// Where compressed bytes are read from.
 #[derive(Clone)]
@@ -23,7 +22,11 @@ enum Payload {
 }
 
 /// Joins or starts the download of `entry` and streams its NAR.
-pub async fn open(downloads: &Arc<Downloads>, entry: &Entry) -> Result<SourceStream, SourceError> {
+pub async fn open(
+    downloads: &Arc<Downloads>,
+    entry: &Entry,
+    position: Position,
+) -> Result<SourceStream, SourceError> {
     let wanted = Wanted {
         info_hash: entry.info_hash,
         length: Expected::Exactly(entry.payload_length),
@@ -34,10 +37,7 @@ pub async fn open(downloads: &Arc<Downloads>, entry: &Entry) -> Result<SourceStr
             Fetch::Running(download) => Payload::Running(download),
             Fetch::Kept(path) => {
                 let failed = |error: std::io::Error| SourceError::Payload(error.to_string());
-                let file = File::open(path).map_err(failed)?;
-                // Used now: the cache lets go of it last.
-                let _ = file.set_modified(SystemTime::now());
-                Payload::Kept(Arc::new(file))
+                Payload::Kept(Arc::new(File::open(path).map_err(failed)?))
             }
         };
         Ok::<_, SourceError>((info, payload))
@@ -49,10 +49,17 @@ pub async fn open(downloads: &Arc<Downloads>, entry: &Entry) -> Result<SourceStr
     let table = Arc::new(table.map_err(|error| SourceError::WrongPayload(error.to_string()))?);
     let stream = stream::unfold(Some(0), move |next| {
         let (payload, table) = (payload.clone(), table.clone());
+        // Frames that another source gave meanwhile are not decoded.
+        let wanted = (position.get() / FRAME_SIZE as u64) as usize;
         async move {
-            let i = next.filter(|i| *i < table.len())?;
+            let i = next
+                .map(|i: usize| i.max(wanted))
+                .filter(|i| *i < table.len())?;
             match frame(&payload, &table, i).await {
-                Ok(raw) => Some((Ok(raw), Some(i + 1))),
+                Ok(bytes) => {
+                    let start = table.raw(i).start;
+                    Some((Ok(Chunk { start, bytes }), Some(i + 1)))
+                }
                 Err(error) => Some((Err(error), None)),
             }
         }

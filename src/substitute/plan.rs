@@ -8,15 +8,17 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::catalog::Entry;
 use crate::nix::{NarHash, StorePath};
 use crate::runtime::{Counters, Source};
-use crate::swarm::Downloads;
+use crate::swarm::{Downloads, Prospect};
 use crate::torrent::InfoHash;
 use crate::upstream::{BreakerState, Upstream};
 
 use super::active::ActiveNars;
 use super::experience::Experience;
 use super::narinfos::Narinfos;
+use super::prefetch::Held;
 use super::quarantine::{Culprit, Quarantine};
-use super::source::{SourceError, SourceStream};
+use super::source::{Position, SourceError, SourceStream};
+use super::upstream_fetch::{UpstreamFetches, WantedNar};
 use super::{payload_source, store_source, upstream_source};
 
 /// A source that may be asked.
@@ -33,6 +35,8 @@ pub struct Plan {
     pub nar_hash: NarHash,
     pub nar_size: u64,
     pub candidates: Vec<Candidate>,
+    /// What was fetched ahead for it stays until it is served.
+    pub held: Option<Held>,
 }
 
 /// What the work on every NAR needs.
@@ -40,6 +44,7 @@ pub struct Plan {
 pub struct Means {
     pub downloads: Option<Arc<Downloads>>,
     pub narinfos: Arc<Narinfos>,
+    pub fetches: Arc<UpstreamFetches>,
     pub quarantine: Arc<Quarantine>,
     pub experience: Arc<Experience>,
     pub counters: Arc<Counters>,
@@ -47,6 +52,12 @@ pub struct Means {
 }
 
 impl Means {
+    /// What there is to expect of the swarm for a payload.
+    pub fn prospect(&self, info_hash: &InfoHash) -> Prospect {
+        let downloads = self.downloads.as_ref();
+        downloads.map_or(Prospect::Nobody, |downloads| downloads.prospect(info_hash))
+    }
+
     /// A candidate is not the NAR of the plan: it is not asked for it again.
     pub fn accuse(&self, candidate: &Candidate, plan: &Plan) {
         if !self.quarantine.add(candidate.culprit(plan)) {
@@ -70,14 +81,23 @@ impl Means {
 }
 
 impl Plan {
-    /// The payload that the swarm would be asked for.
-    pub fn payload(&self) -> Option<InfoHash> {
-        self.candidates
+    /// What an upstream is asked for.
+    pub fn wanted(&self, means: &Means) -> WantedNar {
+        let row = self
+            .candidates
             .iter()
             .find_map(|candidate| match candidate {
-                Candidate::Swarm(row) => Some(row.info_hash),
-                Candidate::Store(_) | Candidate::Upstream(_) => None,
-            })
+                Candidate::Swarm(row) if !means.quarantine.has(&candidate.culprit(self)) => {
+                    Some(row)
+                }
+                _ => None,
+            });
+        WantedNar {
+            hash_part: self.store_path.hash_part(),
+            nar_hash: self.nar_hash,
+            nar_size: self.nar_size,
+            row: row.cloned(),
+        }
     }
 }
 
@@ -110,25 +130,19 @@ impl Candidate {
         }
     }
 
-    /// The NAR from its start; nothing happens before the first byte is asked of the stream.
-    pub fn open(&self, plan: &Plan, means: &Means) -> SourceStream {
+    /// The NAR; nothing happens before the first byte is asked of the stream.
+    pub fn open(&self, plan: &Plan, means: &Means, position: Position) -> SourceStream {
         let (candidate, means) = (self.clone(), means.clone());
-        let (hash_part, nar_hash) = (plan.store_path.hash_part(), plan.nar_hash);
+        let wanted = plan.wanted(&means);
         let open = async move {
             match candidate {
                 Self::Store(path) => Ok(store_source::open(path)),
                 Self::Swarm(row) => {
                     let downloads = means.downloads.ok_or(SourceError::Absent)?;
-                    payload_source::open(&downloads, &row).await
+                    payload_source::open(&downloads, &row, position).await
                 }
                 Self::Upstream(upstream) => {
-                    let narinfo = means.narinfos.from(&upstream, &hash_part).await?;
-                    upstream_source::open(
-                        &upstream,
-                        &narinfo.ok_or(SourceError::Absent)?,
-                        &nar_hash,
-                    )
-                    .await
+                    upstream_source::open(&upstream, wanted, &means, position).await
                 }
             }
         };

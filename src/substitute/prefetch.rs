@@ -1,7 +1,9 @@
 //! Fetching ahead: Nix asks for all narinfos of a batch first and then takes the NARs one at a time or a few at once.
 //!
-//! At the narinfo the info dict is sought, so that the NAR can start at once. When the first NAR of a batch is asked,
-//! it is no mere query: the rest is downloaded ahead, within bounds. What is never asked for counts as wasted.
+//! At the narinfo it is found out who has the NAR, so that it can start at once. When the first NAR of a batch is asked,
+//! it is no mere query: the rest is fetched ahead, in the order of Nix, from the swarm or from an upstream. Ahead is
+//! only what Nix leaves of the line: with as many NARs under way as `PARALLEL` nothing more is begun. What is never
+//! asked for counts as wasted.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,158 +11,347 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use crate::catalog::Entry;
-use crate::runtime::Counters;
-use crate::swarm::{Downloads, Expected, Fetch, Wanted};
-use crate::torrent::InfoHash;
+use crate::catalog::Offers;
+use crate::nix::{HashPart, NarHash};
+use crate::swarm::{Download, Downloads, Expected, Fetch, Prospect, Wanted};
+use crate::upstream::{BreakerState, Upstream};
 
-/// Info dicts sought at once; each asks up to four peers.
-const PARALLEL_INFOS: usize = 16;
-/// Downloads ahead at once: enough to hide the round trips of small NARs, few enough to leave the link to the NAR that
-/// Nix waits for.
-const PARALLEL_DOWNLOADS: usize = 8;
-/// Rows that wait for their batch: a large system's closure.
+use super::coming::{Coming, in_order_of_nix};
+use super::plan::Means;
+use super::upstream_fetch::UpstreamFetch;
+
+/// Info dicts or narinfos sought at once; each info dict asks up to four peers.
+const PARALLEL_QUESTIONS: usize = 16;
+/// NARs under way at once, those that Nix waits for included: enough to hide the round trips of small ones, few enough
+/// to leave the line to those.
+const PARALLEL: usize = 8;
+/// Paths that wait for their batch: a large system's closure.
 const MAX_WAITING: usize = 8192;
 /// A narinfo that no NAR followed for so long was a query.
 const BATCH_AGE: Duration = Duration::from_secs(120);
+/// Nix has asked for nothing for so long, and waits for nothing: it was interrupted, the rest of its batch stays.
+const GONE: Duration = Duration::from_secs(20);
 /// What was fetched ahead and not asked for by then was fetched in vain.
 const WASTED_AFTER: Duration = Duration::from_secs(900);
 /// The share of the cache that may be filled with what nobody has asked for yet.
 const BUDGET_DIVISOR: u64 = 2;
+/// A swarm that keeps losing is tried with one download ahead, so often at most.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+
+/// What was fetched ahead, or is being fetched.
+#[derive(Clone)]
+pub enum Held {
+    Swarm { _download: Arc<Download> },
+    Upstream { _fetch: Arc<UpstreamFetch> },
+}
 
 pub struct Prefetch {
+    offers: Arc<Offers>,
     downloads: Arc<Downloads>,
-    counters: Arc<Counters>,
-    infos: Arc<Semaphore>,
-    running: Arc<Semaphore>,
+    means: Means,
+    questions: Semaphore,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Asked for as narinfos, in that order.
-    waiting: VecDeque<(Instant, Wanted)>,
-    /// Downloaded or downloading ahead, with the payload's size; not asked for yet.
-    ahead: HashMap<InfoHash, (Instant, u64)>,
+    /// Asked for as narinfos.
+    waiting: HashMap<HashPart, Coming>,
+    /// Whether some of them came since the queue was made.
+    news: bool,
+    /// To be fetched ahead, in this order.
+    queue: VecDeque<Coming>,
+    /// Asked for as NARs, or fetched ahead.
+    taken: HashMap<HashPart, Instant>,
+    upstreams: Vec<Arc<Upstream>>,
+    /// How many are being fetched ahead.
+    running: usize,
+    /// Fetched ahead or at it; not asked for yet.
+    ahead: HashMap<NarHash, Ahead>,
+    asked: Option<Instant>,
+    probed: Option<Instant>,
+}
+
+struct Ahead {
+    begun: Instant,
+    /// What it takes of the cache.
+    bytes: u64,
+    held: Option<Held>,
 }
 
 impl Prefetch {
-    pub fn new(downloads: Arc<Downloads>, counters: Arc<Counters>) -> Arc<Self> {
+    pub fn new(offers: Arc<Offers>, downloads: Arc<Downloads>, means: Means) -> Arc<Self> {
         Arc::new(Self {
+            offers,
             downloads,
-            counters,
-            infos: Arc::new(Semaphore::new(PARALLEL_INFOS)),
-            running: Arc::new(Semaphore::new(PARALLEL_DOWNLOADS)),
+            means,
+            questions: Semaphore::new(PARALLEL_QUESTIONS),
             state: Mutex::default(),
         })
     }
 
-    /// Nix has asked for a narinfo of a row that is not installed.
-    pub fn narinfo_asked(self: &Arc<Self>, row: &Entry) {
-        if !self.downloads.has_peers() || self.downloads.kept(&row.info_hash).is_some() {
-            return;
-        }
-        let wanted = Wanted {
-            info_hash: row.info_hash,
-            length: Expected::Exactly(row.payload_length),
-        };
+    /// Nix has asked for the narinfo of a path that is not installed; `upstreams` are those to fetch it from.
+    pub fn narinfo_asked(self: &Arc<Self>, path: Coming, upstreams: Vec<Arc<Upstream>>) {
+        let listed = path.row.is_some();
         {
             let mut state = self.lock();
-            if state.waiting.len() >= MAX_WAITING
-                || state.waiting.iter().any(|(_, waiting)| *waiting == wanted)
-            {
+            if state.ahead.contains_key(&path.nar_hash) {
                 return;
             }
-            state.waiting.push_back((Instant::now(), wanted));
-        }
-        let prefetch = self.clone();
-        tokio::spawn(async move {
-            let Ok(_permit) = prefetch.infos.acquire().await else {
+            let known = state.waiting.insert(path.hash_part(), path.clone());
+            if known.is_some() {
                 return;
-            };
-            // The NAR's own request says what is wrong, should it come.
-            let _ = prefetch.downloads.info(wanted).await;
-        });
+            }
+            state.news = true;
+            if state.waiting.len() > MAX_WAITING {
+                state
+                    .waiting
+                    .retain(|_, path| path.asked.elapsed() < BATCH_AGE);
+            }
+            if state.waiting.len() > MAX_WAITING {
+                state.waiting.remove(&path.hash_part());
+                return;
+            }
+        }
+        if listed {
+            tokio::spawn(self.clone().find_out(path, upstreams));
+        }
     }
 
-    /// Nix has asked for a NAR: the rest of its batch will follow.
-    pub fn nar_asked(self: &Arc<Self>, info_hash: &InfoHash) {
-        let batch: Vec<Wanted> = {
-            let mut state = self.lock();
-            state.ahead.remove(info_hash);
-            let wasted: u64 = state
-                .ahead
-                .extract_if(|_, (at, _)| at.elapsed() > WASTED_AFTER)
-                .map(|(_, (_, bytes))| bytes)
-                .sum();
-            self.counters.wasted(wasted);
-            let fresh = state
-                .waiting
-                .drain(..)
-                .filter(|(at, _)| at.elapsed() < BATCH_AGE);
-            fresh
-                .map(|(_, wanted)| wanted)
-                .filter(|wanted| wanted.info_hash != *info_hash)
-                .collect()
+    /// Who has a listed path: a peer that sends its info dict, else an upstream, whose narinfo is needed for the NAR.
+    async fn find_out(self: Arc<Self>, path: Coming, upstreams: Vec<Arc<Upstream>>) {
+        let Ok(_permit) = self.questions.acquire().await else {
+            return;
         };
-        if !batch.is_empty() {
-            tokio::spawn(self.clone().fetch_all(batch));
+        if let Some(wanted) = wanted_of(&path)
+            && (self.downloads.kept(&wanted.info_hash).is_some()
+                || (self.downloads.has_peers() && self.downloads.info(wanted).await.is_ok()))
+            && !self.means.experience.avoids_swarm()
+        {
+            return;
+        }
+        if let Some(upstream) = first_well(&upstreams) {
+            // The NAR's own request says what is wrong, should it come.
+            let _ = self.means.narinfos.from(upstream, &path.hash_part()).await;
         }
     }
 
-    async fn fetch_all(self: Arc<Self>, batch: Vec<Wanted>) {
-        for wanted in batch {
-            let Ok(permit) = self.running.clone().acquire_owned().await else {
-                return;
-            };
-            if self.downloads.kept(&wanted.info_hash).is_some() || !self.take_budget(wanted) {
-                continue;
+    /// Nix has asked for a NAR: the rest of its batch will follow. Returns what was fetched ahead of it.
+    pub fn nar_asked(
+        self: &Arc<Self>,
+        hash_part: &HashPart,
+        nar_hash: &NarHash,
+        upstreams: &[Arc<Upstream>],
+    ) -> Option<Held> {
+        let held = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            state.asked = Some(Instant::now());
+            state.upstreams = upstreams.to_vec();
+            state.waiting.remove(hash_part);
+            state.queue.retain(|path| path.nar_hash != *nar_hash);
+            state.taken.insert(*hash_part, Instant::now());
+            if std::mem::take(&mut state.news) {
+                let lately = |at: Instant| at.elapsed() < BATCH_AGE;
+                state.taken.retain(|_, at| lately(*at));
+                state.waiting.retain(|_, path| lately(path.asked));
+                let again = state.queue.drain(..).map(|path| (path.hash_part(), path));
+                state.waiting.extend(again);
+                let there = |reference: &HashPart| {
+                    state.taken.contains_key(reference) || self.offers.has(reference)
+                };
+                state.queue = in_order_of_nix(&mut state.waiting, there).into();
             }
+            state.ahead.remove(nar_hash).and_then(|ahead| ahead.held)
+        };
+        self.pump();
+        held
+    }
+
+    /// Begins as many fetches as there is room for beside what Nix waits for.
+    fn pump(self: &Arc<Self>) {
+        loop {
+            let remote = self.means.active.remote();
+            let (path, upstreams) = {
+                let mut state = self.lock();
+                if remote == 0 && state.asked.is_none_or(|asked| asked.elapsed() > GONE) {
+                    state.queue.clear();
+                }
+                // The NAR that was just asked for is not among the active ones yet.
+                if state.running + remote.max(1) >= PARALLEL {
+                    return;
+                }
+                let Some(next) = state.queue.pop_front() else {
+                    return;
+                };
+                state.running += 1;
+                state.taken.insert(next.hash_part(), Instant::now());
+                (next, state.upstreams.clone())
+            };
             let prefetch = self.clone();
             tokio::spawn(async move {
-                let _permit = permit;
-                prefetch.fetch(wanted).await;
+                prefetch.fetch(&path, &upstreams).await;
+                prefetch.lock().running -= 1;
+                prefetch.pump();
+                prefetch.expire(path.nar_hash).await;
             });
         }
     }
 
-    /// Downloads one payload; it stays in the cache until Nix asks or it is evicted.
-    async fn fetch(&self, wanted: Wanted) {
-        let download = match self.downloads.fetch(wanted).await {
-            Ok(Fetch::Running(download)) => download,
-            Ok(Fetch::Kept(_)) => return,
-            Err(error) => {
-                tracing::debug!(info_hash = %wanted.info_hash, %error, "not fetched ahead");
-                self.lock().ahead.remove(&wanted.info_hash);
-                return;
+    /// Fetches one path; it stays until Nix asks for it, or is given up.
+    async fn fetch(&self, path: &Coming, upstreams: &[Arc<Upstream>]) {
+        if let Some(wanted) = wanted_of(path) {
+            match self.downloads.prospect(&wanted.info_hash) {
+                Prospect::Here => return,
+                Prospect::Nobody => {}
+                Prospect::Shown | Prospect::Reachable if !self.may_ask_swarm() => {}
+                Prospect::Shown | Prospect::Reachable => {
+                    if self.fetch_from_swarm(path, wanted).await {
+                        return;
+                    }
+                }
             }
-        };
-        let mut progress = download.part().progress();
-        while !download.part().is_complete() && download.part().failure().is_none() {
-            let moved = tokio::time::timeout(WASTED_AFTER, progress.changed()).await;
-            if !matches!(moved, Ok(Ok(()))) {
-                break;
+        }
+        if let Some(upstream) = first_well(upstreams)
+            && self.take_budget(path, path.nar_size)
+        {
+            let fetch = self.means.fetches.join(upstream, &path.wanted());
+            let held = Held::Upstream {
+                _fetch: fetch.clone(),
+            };
+            if self.hold(&path.nar_hash, held) {
+                fetch.ended().await;
             }
         }
     }
 
-    /// Notes that this payload is fetched ahead, if that keeps within bounds.
-    fn take_budget(&self, wanted: Wanted) -> bool {
+    /// Whether it is trusted, or due to be tried again.
+    fn may_ask_swarm(&self) -> bool {
+        if !self.means.experience.avoids_swarm() {
+            return true;
+        }
+        let mut state = self.lock();
+        let due = state.probed.is_none_or(|at| at.elapsed() > PROBE_EVERY);
+        if due {
+            state.probed = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Returns false when somebody else should be asked.
+    async fn fetch_from_swarm(&self, path: &Coming, wanted: Wanted) -> bool {
         let Expected::Exactly(bytes) = wanted.length else {
             return false;
         };
+        if !self.take_budget(path, bytes) {
+            return true;
+        }
+        let start = Instant::now();
+        let patience = self.means.experience.expected(path.nar_size) * PARALLEL as u32 + GONE;
+        let download = match tokio::time::timeout(patience, self.downloads.fetch(wanted)).await {
+            Ok(Ok(Fetch::Running(download))) => download,
+            Ok(Ok(Fetch::Kept(_))) => return true,
+            Ok(Err(_)) | Err(_) => {
+                self.lock().ahead.remove(&path.nar_hash);
+                return false;
+            }
+        };
+        let held = Held::Swarm {
+            _download: download.clone(),
+        };
+        if !self.hold(&path.nar_hash, held) {
+            return true;
+        }
+        let part = download.part().clone();
+        let mut progress = part.progress();
+        while !part.is_complete() && part.failure().is_none() {
+            let moved = tokio::time::timeout(patience, progress.changed()).await;
+            if !matches!(moved, Ok(Ok(()))) {
+                break;
+            }
+        }
+        let experience = &self.means.experience;
+        if part.is_complete() {
+            // Several share the line: each takes so many times as long as it would alone.
+            experience.swarm_delivered(path.nar_size, start.elapsed() / PARALLEL as u32);
+            return true;
+        }
+        experience.swarm_failed();
+        // Asked for meanwhile: then that request knows where else to ask.
+        self.lock().ahead.remove(&path.nar_hash).is_none()
+    }
+
+    /// Notes that this path is fetched ahead, if that keeps within bounds.
+    fn take_budget(&self, path: &Coming, bytes: u64) -> bool {
         let mut state = self.lock();
-        let taken: u64 = state.ahead.values().map(|(_, bytes)| bytes).sum();
+        if state.ahead.contains_key(&path.nar_hash) {
+            return false;
+        }
+        let taken: u64 = state.ahead.values().map(|ahead| ahead.bytes).sum();
         let fits = taken + bytes <= self.downloads.cache_size() / BUDGET_DIVISOR;
         if fits {
-            state
-                .ahead
-                .insert(wanted.info_hash, (Instant::now(), bytes));
+            let ahead = Ahead {
+                begun: Instant::now(),
+                bytes,
+                held: None,
+            };
+            state.ahead.insert(path.nar_hash, ahead);
         }
         fits
+    }
+
+    /// Keeps it for Nix. Returns false when Nix has asked already and waits for it itself.
+    fn hold(&self, nar_hash: &NarHash, held: Held) -> bool {
+        let mut state = self.lock();
+        let Some(ahead) = state.ahead.get_mut(nar_hash) else {
+            return false;
+        };
+        ahead.held = Some(held);
+        true
+    }
+
+    /// Gives up what nobody asks for.
+    async fn expire(&self, nar_hash: NarHash) {
+        if !self.lock().ahead.contains_key(&nar_hash) {
+            return;
+        }
+        tokio::time::sleep(WASTED_AFTER).await;
+        let expired = {
+            let mut state = self.lock();
+            let old = |ahead: &mut Ahead| ahead.begun.elapsed() >= WASTED_AFTER;
+            state
+                .ahead
+                .get_mut(&nar_hash)
+                .is_some_and(old)
+                .then(|| state.ahead.remove(&nar_hash))
+                .flatten()
+        };
+        // What an upstream gave counts itself when it is dropped.
+        if let Some(Ahead {
+            bytes,
+            held: Some(Held::Swarm { .. }),
+            ..
+        }) = expired
+        {
+            self.means.counters.wasted(bytes);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+/// The payload of a path that a manifest lists.
+fn wanted_of(path: &Coming) -> Option<Wanted> {
+    path.row.as_ref().map(|row| Wanted {
+        info_hash: row.info_hash,
+        length: Expected::Exactly(row.payload_length),
+    })
+}
+
+fn first_well(upstreams: &[Arc<Upstream>]) -> Option<&Arc<Upstream>> {
+    upstreams
+        .iter()
+        .find(|upstream| upstream.state() == BreakerState::Closed)
 }

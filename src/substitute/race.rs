@@ -1,16 +1,17 @@
 //! Which source gives the next bytes: one at a time while all is well, a second one when the first is late, slow or
 //! silent; whoever has the bytes first goes on, and the loser is cancelled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::runtime::Source;
 
+use super::experience::{DISK_HEAD_START, GAP, UPSTREAM_HEAD_START};
 use super::lane::Lane;
 use super::plan::{Candidate, Means, Plan};
-use super::source::SourceError;
+use super::source::{Position, SourceError};
 
 pub struct Race<'a> {
     plan: &'a Plan,
@@ -23,7 +24,17 @@ pub struct Race<'a> {
     begun: bool,
     /// Candidates whose bytes were used.
     used: Vec<usize>,
+    /// Where the bytes are wanted.
+    position: Position,
+    pace: Pace,
     last_error: SourceError,
+}
+
+/// What the source that is used has brought, and how long it was waited for: Nix may be slow to take what is there.
+#[derive(Default)]
+struct Pace {
+    came: u64,
+    waited: Duration,
 }
 
 enum Event {
@@ -42,18 +53,28 @@ impl<'a> Race<'a> {
             lanes: Vec::new(),
             begun: false,
             used: Vec::new(),
+            position: Position::default(),
+            pace: Pace::default(),
             last_error: SourceError::Absent,
         }
     }
 
     /// The next bytes at `position`, or the last error when no candidate is left.
     pub async fn next(&mut self, position: u64) -> Result<(Bytes, Source), SourceError> {
+        self.position.set(position);
         loop {
             if self.lanes.is_empty() && !self.start(|_| true) {
                 return Err(std::mem::replace(&mut self.last_error, SourceError::Absent));
             }
-            match self.wait(position).await {
-                Event::Bytes(i, bytes) => return Ok((bytes, self.won(i))),
+            let start = Instant::now();
+            let event = self.wait(position).await;
+            self.pace.waited += start.elapsed();
+            match event {
+                Event::Bytes(i, bytes) => {
+                    let source = self.won(i);
+                    self.pace.came += bytes.len() as u64;
+                    return Ok((bytes, source));
+                }
                 Event::Ended(i, error) => {
                     let lane = self.lanes.remove(i);
                     self.lost(&lane, &error);
@@ -77,20 +98,16 @@ impl<'a> Race<'a> {
         self.used.clear();
         self.next = 0;
         self.begun = false;
+        self.position = Position::default();
+        self.pace = Pace::default();
     }
 
     /// The NAR is complete: remembers who delivered.
     pub fn finish(self) {
-        for lane in &self.lanes {
-            match lane.source {
-                Source::Store => {}
-                Source::Swarm => self.means.experience.swarm_delivered(),
-                Source::Upstream => self
-                    .means
-                    .experience
-                    .upstream_delivered(lane.at(), lane.age()),
-            }
-            self.means.counters.wasted(lane.skipped());
+        let swarm = |candidate: &Candidate| candidate.source() == Source::Swarm;
+        if !self.used.is_empty() && self.used().all(swarm) {
+            let experience = &self.means.experience;
+            experience.swarm_delivered(self.plan.nar_size, self.pace.waited);
         }
     }
 
@@ -104,11 +121,8 @@ impl<'a> Race<'a> {
             return false;
         };
         self.next = i + 1;
-        self.lanes.push(Lane::new(
-            i,
-            candidate.source(),
-            candidate.open(self.plan, self.means),
-        ));
+        let stream = candidate.open(self.plan, self.means, self.position.clone());
+        self.lanes.push(Lane::new(i, candidate.source(), stream));
         true
     }
 
@@ -141,34 +155,28 @@ impl<'a> Race<'a> {
 
     /// How long the only lane is given; `None` when there is nobody to bring in.
     fn patience(&self, position: u64) -> Option<Duration> {
-        let others = &self.plan.candidates[self.next..];
         let [lane] = &self.lanes[..] else {
             return None;
         };
+        let others = &self.plan.candidates[self.next..];
         if !others.iter().any(Candidate::is_promising) {
             return None;
         }
         let experience = &self.means.experience;
-        if self.begun
-            && lane.source == Source::Swarm
-            && experience.is_too_slow(position, lane.age(), self.plan.nar_size)
-        {
-            return Some(Duration::ZERO);
+        if self.begun {
+            let (size, Pace { came, waited }) = (self.plan.nar_size, &self.pace);
+            let slow = experience.is_too_slow(*came, *waited, size - position, size);
+            return Some(if slow { Duration::ZERO } else { GAP });
         }
-        let head_start = experience.head_start(lane.source, self.is_known(), self.begun);
-        Some(if self.begun {
-            head_start
-        } else {
-            head_start.saturating_sub(lane.age())
-        })
-    }
-
-    /// Whether the swarm's info dict is here.
-    fn is_known(&self) -> bool {
-        let downloads = self.means.downloads.as_ref();
-        downloads
-            .zip(self.plan.payload())
-            .is_some_and(|(downloads, payload)| downloads.knows(&payload))
+        let head_start = match &self.plan.candidates[lane.candidate] {
+            Candidate::Store(_) => DISK_HEAD_START,
+            Candidate::Upstream(_) => UPSTREAM_HEAD_START,
+            Candidate::Swarm(row) => {
+                let prospect = self.means.prospect(&row.info_hash);
+                experience.swarm_head_start(prospect)
+            }
+        };
+        Some(head_start.saturating_sub(lane.age()))
     }
 
     /// Lane `i` has the next bytes: a lane that was brought in later has overtaken the older one, which ends; a first
@@ -179,10 +187,7 @@ impl<'a> Race<'a> {
             let winner = self.lanes.remove(i);
             for loser in std::mem::take(&mut self.lanes) {
                 if overtaken && loser.source == Source::Swarm {
-                    self.means.experience.swarm_lost();
-                }
-                if loser.source == Source::Upstream {
-                    self.means.counters.wasted(loser.at());
+                    self.swarm_lost(&loser);
                 }
             }
             self.lanes.push(winner);
@@ -190,6 +195,10 @@ impl<'a> Race<'a> {
         self.begun = true;
         let lane = &self.lanes[i.min(self.lanes.len() - 1)];
         if self.used.last() != Some(&lane.candidate) {
+            // The wait for the first byte is the first one's.
+            if !self.used.is_empty() {
+                self.pace = Pace::default();
+            }
             self.used.push(lane.candidate);
         }
         lane.source
@@ -197,13 +206,21 @@ impl<'a> Race<'a> {
 
     fn lost(&self, lane: &Lane, error: &SourceError) {
         let (store_path, source) = (&self.plan.store_path, lane.source.as_str());
-        tracing::debug!(%store_path, source, at = lane.at(), %error, "a source failed");
+        tracing::debug!(%store_path, source, %error, "a source failed");
         if lane.source == Source::Swarm {
-            self.means.experience.swarm_lost();
+            self.swarm_lost(lane);
         }
         if error.is_lie() {
             self.means
                 .accuse(&self.plan.candidates[lane.candidate], self.plan);
+        }
+    }
+
+    fn swarm_lost(&self, lane: &Lane) {
+        if self.used.last() == Some(&lane.candidate) {
+            self.means.experience.swarm_failed();
+        } else {
+            self.means.experience.swarm_was_late(lane.age());
         }
     }
 }

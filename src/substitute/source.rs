@@ -1,5 +1,7 @@
-//! A source of one NAR's raw bytes from a given offset on, and why it may end early.
+//! A source of one NAR's raw bytes, and why it may end early.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,28 @@ use thiserror::Error;
 use crate::swarm::DownloadError;
 use crate::upstream::UpstreamError;
 
-pub type SourceStream = BoxStream<'static, Result<Bytes, SourceError>>;
+/// Bytes of the NAR and where they start.
+pub struct Chunk {
+    pub start: u64,
+    pub bytes: Bytes,
+}
+
+/// In the order of the NAR; what lies before the body's position may be left out.
+pub type SourceStream = BoxStream<'static, Result<Chunk, SourceError>>;
+
+/// How far a body has come: a source that is behind need not give what another one gave already.
+#[derive(Clone, Default)]
+pub struct Position(Arc<AtomicU64>);
+
+impl Position {
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub fn set(&self, position: u64) {
+        self.0.store(position, Relaxed);
+    }
+}
 
 #[derive(Debug, Error)]
 pub enum SourceError {
@@ -27,16 +50,25 @@ pub enum SourceError {
     Upstream(#[from] UpstreamError),
     #[error("an upstream: {0}")]
     UpstreamBody(std::io::Error),
+    #[error("the cache: {0}")]
+    Spool(std::io::Error),
     #[error("it does not have this NAR")]
     Absent,
     #[error("it sent another NAR than the one asked for")]
     WrongNar,
+    /// Of a fetch that several wait for.
+    #[error(transparent)]
+    Shared(Arc<SourceError>),
 }
 
 impl SourceError {
     /// Whether the source has something else than it should, as opposed to having nothing now.
     pub fn is_lie(&self) -> bool {
-        matches!(self, Self::WrongNar | Self::WrongPayload(_))
+        match self {
+            Self::WrongNar | Self::WrongPayload(_) => true,
+            Self::Shared(error) => error.is_lie(),
+            _ => false,
+        }
     }
 }
 

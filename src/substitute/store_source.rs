@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::store::{NarReader, scan};
 
-use super::source::{SourceError, SourceStream};
+use super::source::{Chunk, SourceError, SourceStream};
 
 /// Large enough that a read is worth its system call, small enough to keep many streams in memory.
 const CHUNK: usize = 256 * 1024;
@@ -27,13 +27,16 @@ pub fn open(path: PathBuf) -> SourceStream {
                 return;
             }
         };
+        let mut at = 0;
         loop {
             let mut chunk = BytesMut::zeroed(CHUNK);
             let item = match nar.read(&mut chunk) {
                 Ok(0) => return,
                 Ok(n) => {
                     chunk.truncate(n);
-                    Ok(chunk.freeze())
+                    let (start, bytes) = (at, chunk.freeze());
+                    at += n as u64;
+                    Ok(Chunk { start, bytes })
                 }
                 Err(error) => failed(&error),
             };
@@ -45,7 +48,7 @@ pub fn open(path: PathBuf) -> SourceStream {
     });
     stream::unfold(
         receiver,
-        |mut receiver: mpsc::Receiver<Result<Bytes, SourceError>>| async move {
+        |mut receiver: mpsc::Receiver<Result<Chunk, SourceError>>| async move {
             receiver.recv().await.map(|item| (item, receiver))
         },
     )

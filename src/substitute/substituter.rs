@@ -10,15 +10,17 @@ use tokio::time::timeout;
 
 use crate::catalog::{Entry, Offers};
 use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, StorePath, TrustedKeys};
-use crate::runtime::{Counters, Source};
-use crate::swarm::Downloads;
+use crate::runtime::Counters;
+use crate::swarm::{Downloads, Prospect};
 use crate::upstream::{Body, Upstream, UpstreamError, UpstreamOptions};
 
 use super::active::ActiveNar;
+use super::coming::Coming;
 use super::nar_body::{self, NarBody};
 use super::plan::{Candidate, Means, Plan};
 use super::prefetch::Prefetch;
 use super::quarantine::Culprit;
+use super::upstream_fetch::UpstreamFetches;
 
 /// An upstream that has not answered by then is late, and the next one is asked too.
 const UPSTREAM_STAGGER: Duration = Duration::from_millis(700);
@@ -48,18 +50,24 @@ struct Caches {
 
 impl Substituter {
     pub fn new(parts: SubstituterParts) -> Result<Self, UpstreamError> {
-        let prefetch = parts
-            .downloads
-            .clone()
-            .map(|downloads| Prefetch::new(downloads, parts.counters.clone()));
+        let (narinfos, experience) = (Arc::default(), Arc::default());
         let means = Means {
-            downloads: parts.downloads,
-            narinfos: Arc::default(),
+            fetches: Arc::new(UpstreamFetches::new(
+                parts.downloads.clone(),
+                Arc::clone(&narinfos),
+                Arc::clone(&experience),
+                parts.counters.clone(),
+            )),
+            downloads: parts.downloads.clone(),
+            narinfos,
             quarantine: Arc::default(),
-            experience: Arc::default(),
+            experience,
             counters: parts.counters,
             active: Arc::default(),
         };
+        let prefetch = parts
+            .downloads
+            .map(|downloads| Prefetch::new(parts.offers.clone(), downloads, means.clone()));
         let substituter = Self {
             offers: parts.offers,
             caches: RwLock::new(Arc::new(Caches {
@@ -127,10 +135,8 @@ impl Substituter {
     /// The narinfo of a store path: from a verified manifest, else from an upstream. `None` is a 404.
     pub async fn narinfo(&self, hash_part: &HashPart) -> Option<Narinfo> {
         if let Some(row) = self.rows(hash_part).next() {
-            if let Some(prefetch) = &self.prefetch
-                && !self.offers.is_installed(hash_part, &row.nar_hash)
-            {
-                prefetch.narinfo_asked(&row);
+            if !self.offers.is_installed(hash_part, &row.nar_hash) {
+                self.will_come(Coming::listed(&row));
             }
             return Some(row.narinfo());
         }
@@ -138,7 +144,17 @@ impl Substituter {
         if asked.is_err() {
             self.means.counters.refused(hash_part.to_string());
         }
-        asked.ok().flatten().map(|narinfo| raw(&narinfo))
+        let narinfo = asked.ok().flatten()?;
+        if !self.offers.is_installed(hash_part, &narinfo.nar_hash) {
+            self.will_come(Coming::passed_through(&narinfo));
+        }
+        Some(raw(&narinfo))
+    }
+
+    fn will_come(&self, path: Coming) {
+        if let Some(prefetch) = &self.prefetch {
+            prefetch.narinfo_asked(path, self.upstreams());
+        }
     }
 
     /// The NAR of a store path from byte `from` on. `None` is a 404.
@@ -148,14 +164,12 @@ impl Substituter {
         nar_hash: &NarHash,
         from: u64,
     ) -> Option<NarBody> {
-        let plan = self.plan(hash_part, nar_hash).await?;
+        let mut plan = self.plan(hash_part, nar_hash).await?;
         if from >= plan.nar_size {
             return None;
         }
         if let Some(prefetch) = &self.prefetch {
-            plan.payload()
-                .iter()
-                .for_each(|payload| prefetch.nar_asked(payload));
+            plan.held = prefetch.nar_asked(hash_part, nar_hash, &self.upstreams());
         }
         nar_body::start(plan, from, self.means.clone()).await
     }
@@ -226,17 +240,32 @@ impl Substituter {
         let upstreams = self.upstreams().into_iter().map(Candidate::Upstream);
         let mut candidates: Vec<Candidate> =
             store.into_iter().chain(swarm).chain(upstreams).collect();
-        // A swarm that keeps losing goes behind the upstreams that are well.
-        let upstream_is_well = |c: &Candidate| c.source() == Source::Upstream && c.is_promising();
-        if candidates.iter().any(upstream_is_well) && self.means.experience.avoids_swarm() {
-            candidates.sort_by_key(|candidate| candidate.source() == Source::Swarm);
-        }
+        candidates.sort_by_key(|candidate| self.rank(candidate, nar_hash));
         Some(Plan {
             store_path,
             nar_hash: *nar_hash,
             nar_size,
             candidates,
+            held: None,
         })
+    }
+
+    /// The lower the sooner; equal ones stay as they are.
+    fn rank(&self, candidate: &Candidate, nar_hash: &NarHash) -> u8 {
+        match candidate {
+            Candidate::Store(_) => 0,
+            Candidate::Swarm(row) => match self.means.prospect(&row.info_hash) {
+                Prospect::Here => 1,
+                // Nobody could give it, or the swarm keeps losing: behind the upstreams that are well.
+                Prospect::Nobody => 5,
+                _ if self.means.experience.avoids_swarm() => 5,
+                Prospect::Shown | Prospect::Reachable => 3,
+            },
+            // The fetch of an upstream is under way, or was made ahead.
+            Candidate::Upstream(upstream) if self.means.fetches.has(upstream, nar_hash) => 2,
+            Candidate::Upstream(_) if candidate.is_promising() => 4,
+            Candidate::Upstream(_) => 6,
+        }
     }
 
     /// The path on disk of an installed NAR, with its store path and size.
