@@ -121,6 +121,18 @@ impl Drop for Download {
     }
 }
 
+/// What downloads are made of.
+pub struct DownloadsParts {
+    pub peers: Arc<PeerBook>,
+    pub infos: Arc<InfoDicts>,
+    pub book: Arc<OfferBook>,
+    pub directory: PayloadDirectory,
+    pub counters: Arc<Counters>,
+    pub peer_id: [u8; 20],
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
 pub struct Downloads {
     session: Arc<Session>,
     tracker: Arc<LocalTracker>,
@@ -150,16 +162,17 @@ pub(super) struct Claim {
 }
 
 impl Downloads {
-    pub async fn start(
-        peers: Arc<PeerBook>,
-        infos: Arc<InfoDicts>,
-        book: Arc<OfferBook>,
-        directory: PayloadDirectory,
-        counters: Arc<Counters>,
-        peer_id: [u8; 20],
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Result<Arc<Self>, DownloadError> {
+    pub async fn start(parts: DownloadsParts) -> Result<Arc<Self>, DownloadError> {
+        let DownloadsParts {
+            peers,
+            infos,
+            book,
+            directory,
+            counters,
+            peer_id,
+            tasks,
+            stop,
+        } = parts;
         let disk = |source| DownloadError::Disk {
             path: directory.path().to_owned(),
             source,

@@ -44,6 +44,7 @@ pub use pointers::{Offered, Pointers};
 pub use share::{Network, NetworkError, Share, ShareError};
 pub use spool::{Progress as SpoolProgress, Spool};
 
+use downloads::DownloadsParts;
 use limits::{Places, UploadLimit};
 use listener::Entrance;
 use offer_book::{OfferBook, OfferSummary};
@@ -184,17 +185,17 @@ impl Swarm {
             stop: stop.clone(),
         };
         tasks.spawn(entrance.listen(listener));
-        let downloads = Downloads::start(
-            peers.clone(),
+        let parts = DownloadsParts {
+            peers: peers.clone(),
             infos,
-            book.clone(),
+            book: book.clone(),
             directory,
             counters,
             peer_id,
-            tasks.clone(),
-            stop.clone(),
-        )
-        .await?;
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        let downloads = Downloads::start(parts).await?;
         let announcer = Announcer {
             peers: peers.clone(),
             policy: policy.clone(),
