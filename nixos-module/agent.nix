@@ -118,7 +118,9 @@ in
       after = [ "narswarm-agent.socket" "network.target" "sysinit.target" "basic.target" ];
       before = [ "shutdown.target" ];
       conflicts = [ "shutdown.target" ];
-      restartTriggers = [ config.environment.etc."narswarm/agent.toml".source ];
+      # What can change without a restart does.
+      reloadTriggers = [ config.environment.etc."narswarm/agent.toml".source ];
+      restartTriggers = [ (roles.needsRestart cfg.settings) ];
       # Stopping and starting would close the socket in between.
       stopIfChanged = false;
       environment = config.networking.proxy.envVars;
@@ -135,6 +137,7 @@ in
       serviceConfig = import ./hardening.nix // {
         Type = "notify";
         ExecStart = "${lib.getExe cfg.package} agent --config /etc/narswarm/agent.toml";
+        ExecReload = roles.reload cfg "agent";
         DynamicUser = true;
         StateDirectory = "narswarm";
         CacheDirectory = "narswarm";

@@ -1,4 +1,4 @@
-{ lib, rustPlatform }:
+{ lib, rustPlatform, installShellFiles, stdenv }:
 
 let
   inherit (lib.importTOML ../Cargo.toml) package;
@@ -18,6 +18,16 @@ rustPlatform.buildRustPackage {
 
   # Those in tests/ want Nix, root and other programs.
   cargoTestFlags = [ "--lib" ];
+
+  nativeBuildInputs = [ installShellFiles ];
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    mkdir -p $out/share/man/man1
+    $out/bin/narswarm man --to $out/share/man/man1
+    installShellCompletion --cmd narswarm \
+      --bash <($out/bin/narswarm completions bash) \
+      --fish <($out/bin/narswarm completions fish) \
+      --zsh <($out/bin/narswarm completions zsh)
+  '';
 
   meta = {
     inherit (package) description;

@@ -141,6 +141,18 @@ rec {
     else
       file;
 
+  # The part of the settings that a running program does not take over.
+  needsRestart = settings: builtins.toJSON (
+    removeAttrs settings [ "channel" "upstream" "trusted_keys" ]
+    // { swarm = removeAttrs settings.swarm [ "share" "networks" "upload_limit" "peers" "trackers" ]; }
+  );
+
+  # The second says why a file is refused where somebody reloads; the program goes on with the one before.
+  reload = cfg: role: [
+    "/bin/sh -c 'kill -HUP \"$MAINPID\"'"
+    "${lib.getExe cfg.package} check-config --role ${role} /etc/narswarm/${role}.toml"
+  ];
+
   firewall = cfg:
     let
       peer = port cfg.settings.swarm.listen;

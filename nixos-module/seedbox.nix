@@ -77,7 +77,8 @@ in
       after = [ "network.target" "sysinit.target" "basic.target" ];
       before = [ "shutdown.target" ];
       conflicts = [ "shutdown.target" ];
-      restartTriggers = [ config.environment.etc."narswarm/seedbox.toml".source ];
+      reloadTriggers = [ config.environment.etc."narswarm/seedbox.toml".source ];
+      restartTriggers = [ (roles.needsRestart cfg.settings) ];
       environment = config.networking.proxy.envVars;
 
       unitConfig = {
@@ -92,6 +93,7 @@ in
       serviceConfig = import ./hardening.nix // {
         Type = "notify";
         ExecStart = "${lib.getExe cfg.package} seedbox --config /etc/narswarm/seedbox.toml";
+        ExecReload = roles.reload cfg "seedbox";
         User = user;
         Group = user;
         StateDirectory = user;

@@ -17,6 +17,8 @@ mod publisher;
 mod refusals;
 #[path = "module/settings.rs"]
 mod settings;
+#[path = "module/setup.rs"]
+mod setup;
 #[path = "module/units.rs"]
 mod units;
 #[path = "module/vm.rs"]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::config::Span;
 use crate::manifest::{ChannelName, TrackerUrl};
@@ -62,9 +63,17 @@ pub enum Command {
     /// Check a configuration file and say what it means.
     #[command(after_help = "Example: narswarm check-config /etc/narswarm/agent.toml")]
     CheckConfig(CheckConfigArgs),
-    /// Print the nix.conf lines and a systemd unit for a machine with Nix but without NixOS.
-    #[command(after_help = "Example: narswarm setup --config /etc/narswarm/agent.toml")]
+    /// Print a script that installs the agent on a machine with Nix and systemd but without NixOS: units, nix.conf lines.
+    #[command(after_help = "Example: narswarm setup > setup.sh; less setup.sh; sudo sh setup.sh")]
     Setup(SetupArgs),
+    /// Print the completions of a shell.
+    #[command(
+        after_help = "Example: narswarm completions bash > ~/.local/share/bash-completion/completions/narswarm"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual in roff, or write a page for each command.
+    #[command(after_help = "Example: narswarm man | man -l -")]
+    Man(ManArgs),
     /// Show the whole thing on this machine: publish, seed, substitute, without any name look-up.
     #[command(after_help = "Example: cargo run --release -- demo")]
     Demo(DemoArgs),
@@ -256,6 +265,21 @@ pub struct SetupArgs {
     /// The configuration that the unit will use.
     #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
     pub config: PathBuf,
+    /// Print the script that takes all of it back.
+    #[arg(long)]
+    pub remove: bool,
+}
+
+#[derive(Args)]
+pub struct CompletionsArgs {
+    pub shell: Shell,
+}
+
+#[derive(Args)]
+pub struct ManArgs {
+    /// Write narswarm.1, narswarm-agent.1 and so on into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -3,11 +3,13 @@
 mod agent;
 mod args;
 mod check_config;
+mod completions;
 mod demo;
 mod exit;
 mod fetch;
 mod keygen;
 mod local_path;
+mod man;
 mod payload;
 mod progress;
 mod proxy;
@@ -63,6 +65,11 @@ pub fn run() -> ExitCode {
             Command::Share(args) => share::run(args).await,
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Setup(args) => setup::run(&args),
+            Command::Completions(args) => {
+                completions::run(&args);
+                Ok(())
+            }
+            Command::Man(args) => man::run(&args),
             Command::Demo(args) => demo::run(args).await,
         }
     });

@@ -30,8 +30,11 @@ fn help_is_there_for_every_command_with_an_example() {
         "payload",
         "torrent",
         "status",
+        "share",
         "check-config",
         "setup",
+        "completions",
+        "man",
         "demo",
     ] {
         let help = narswarm([command, "--help"]).success();

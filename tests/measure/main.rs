@@ -37,6 +37,7 @@ mod small_nars;
 mod stock_downloader;
 mod stock_seeder;
 mod table;
+mod unit;
 mod zstd_variant;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ["small-nars"] => small_nars::measure(),
         ["large-nar"] => large_nar::measure(),
         ["closure"] => closure::measure(),
+        ["unit"] => unit::measure(),
         // The processes that measurements start.
         [manifest::LOAD, shelf] => return manifest::load(shelf.as_ref()),
         [delay_line::DELAY_LINE, one, other, delay_ms] => {
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
             return stock_seeder::seed(files.as_ref(), torrents.as_ref());
         }
         _ => {
-            eprintln!("usage: measure payload|manifest|small-nars|large-nar|closure");
+            eprintln!("usage: measure payload|manifest|small-nars|large-nar|closure|unit");
             return ExitCode::from(2);
         }
     };

@@ -85,7 +85,9 @@ fn the_vm_test_and_the_flake_evaluate() {
             "cargoLock",
             "cargoTestFlags",
             "meta",
+            "nativeBuildInputs",
             "pname",
+            "postInstall",
             "src",
             "version"
         ])
