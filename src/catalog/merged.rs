@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::manifest::{Header, Layer, LayerEntry, Row, RowId, VerifiedManifest};
+use crate::manifest::{Header, Layer, LayerEntry, ReleaseFile, Row, RowId, VerifiedManifest};
 use crate::nix::{HashPart, StorePath};
 use crate::payload::ENCODER_ID;
 use crate::torrent::{InfoDict, InfoHash};
@@ -46,6 +46,15 @@ impl Release {
     /// The manifest itself and its layers, as files that others may fetch.
     pub fn plain_files(&self) -> &[PlainFile] {
         &self.files
+    }
+
+    /// Where a release file is kept, if it is.
+    pub fn release_file(&self, name: &str) -> Option<(&ReleaseFile, &Path)> {
+        let files = &self.header().files;
+        let listed = files.iter().find(|listed| listed.name == name)?;
+        let mut kept = self.files.iter();
+        let kept = kept.find(|kept| kept.info.info_hash() == listed.info_hash)?;
+        Some((listed, &kept.path))
     }
 
     pub fn layers(&self) -> &[Arc<Layer>] {

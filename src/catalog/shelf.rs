@@ -4,6 +4,7 @@
 //! STATE/channels/CHANNEL-KEY/sequence            the highest sequence ever accepted, decimal
 //! STATE/channels/CHANNEL-KEY/manifests/SEQUENCE  signed manifests, the newest `keep_releases`
 //! STATE/channels/CHANNEL-KEY/layers/SHA256       layers that these list
+//! STATE/channels/CHANNEL-KEY/files/SHA256        release files that these list, where they are kept
 //! ```
 //! Every file appears whole or not at all; a manifest is written after its layers.
 
@@ -15,10 +16,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::manifest::{
-    ChannelName, Layer, LayerEntry, SignedManifest, VerifiedManifest, VerifyError,
+    ChannelName, Layer, LayerEntry, ReleaseFile, SignedManifest, VerifiedManifest, VerifyError,
 };
 use crate::nix::PublicKey;
 use crate::torrent::InfoDict;
@@ -37,6 +39,8 @@ pub enum ShelfError {
         "{path} is not a sequence number: restore it or, to forget what was accepted, remove {directory}"
     )]
     Sequence { path: PathBuf, directory: PathBuf },
+    #[error("the release file {0} is not the one that the manifest lists")]
+    FileHash(String),
     #[error(transparent)]
     Verify(#[from] VerifyError),
 }
@@ -63,7 +67,7 @@ impl Shelf {
             key,
             keep: keep.max(1),
         };
-        for directory in ["manifests", "layers"] {
+        for directory in ["manifests", "layers", "files"] {
             let path = shelf.directory.join(directory);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
@@ -101,6 +105,18 @@ impl Shelf {
 
     pub fn put_layer(&self, entry: &LayerEntry, bytes: &[u8]) -> Result<(), ShelfError> {
         write_whole(&self.layer_path(entry), bytes)
+    }
+
+    pub fn has_file(&self, file: &ReleaseFile) -> bool {
+        self.file_path(file).exists()
+    }
+
+    /// Keeps a release file, if it is the one that the manifest lists.
+    pub fn put_file(&self, file: &ReleaseFile, bytes: &[u8]) -> Result<(), ShelfError> {
+        if !is_file(file, bytes) {
+            return Err(ShelfError::FileHash(file.name.clone()));
+        }
+        write_whole(&self.file_path(file), bytes)
     }
 
     /// Keeps a manifest whose layers are all here, and lets the oldest go.
@@ -158,6 +174,14 @@ impl Shelf {
             layers.push(layer);
             files.extend(file);
         }
+        for listed in &manifest.header().files {
+            let path = self.file_path(listed);
+            let shared = loaded
+                .iter()
+                .flat_map(Release::plain_files)
+                .find(|file| file.path == path);
+            files.extend(shared.cloned().or_else(|| read_file(listed, path)));
+        }
         Ok(Some(Release::new(manifest, layers, files)))
     }
 
@@ -183,24 +207,21 @@ impl Shelf {
                 std::slice::from_ref(&self.key),
                 0,
             )?;
-            needed.extend(
-                manifest
-                    .header()
-                    .layers
-                    .iter()
-                    .map(|entry| HEXLOWER.encode(&entry.sha256)),
-            );
+            let header = manifest.header();
+            let layers = header.layers.iter().map(|entry| &entry.sha256);
+            let files = header.files.iter().map(|file| &file.sha256);
+            needed.extend(layers.chain(files).map(|sha256| HEXLOWER.encode(sha256)));
         }
         for sequence in sequences.iter().skip(self.keep) {
             remove(&self.manifests().join(sequence.to_string()))?;
         }
-        let layers = self.directory.join("layers");
-        for file in fs::read_dir(&layers)
-            .map_err(io_error("list", &layers))?
-            .flatten()
-        {
-            if !needed.contains(file.file_name().to_string_lossy().as_ref()) {
-                remove(&file.path())?;
+        for directory in ["layers", "files"] {
+            let directory = self.directory.join(directory);
+            let files = fs::read_dir(&directory).map_err(io_error("list", &directory))?;
+            for file in files.flatten() {
+                if !needed.contains(file.file_name().to_string_lossy().as_ref()) {
+                    remove(&file.path())?;
+                }
             }
         }
         Ok(())
@@ -228,6 +249,26 @@ impl Shelf {
             .join("layers")
             .join(HEXLOWER.encode(&entry.sha256))
     }
+
+    fn file_path(&self, file: &ReleaseFile) -> PathBuf {
+        self.directory
+            .join("files")
+            .join(HEXLOWER.encode(&file.sha256))
+    }
+}
+
+fn is_file(listed: &ReleaseFile, bytes: &[u8]) -> bool {
+    bytes.len() as u64 == listed.length && Sha256::digest(bytes)[..] == listed.sha256
+}
+
+/// A kept release file, checked again.
+fn read_file(listed: &ReleaseFile, path: PathBuf) -> Option<PlainFile> {
+    let bytes = fs::read(&path).ok()?;
+    if !is_file(listed, &bytes) {
+        return None;
+    }
+    let info = InfoDict::of_file(&listed.name, &bytes).ok()?;
+    Some(PlainFile { path, info })
 }
 
 fn manifest_info(bytes: &[u8]) -> Option<InfoDict> {

@@ -134,6 +134,12 @@ pub struct PublishArgs {
     /// A tracker with a literal address, put into the manifest.
     #[arg(long = "tracker", value_name = "URL")]
     pub trackers: Vec<TrackerUrl>,
+    /// A DHT node with a literal address, put into the manifest and used by --announce; without it the well-known ones.
+    #[arg(long = "bootstrap", value_name = "IP:PORT")]
+    pub bootstrap: Vec<SocketAddr>,
+    /// Put the channel's pointer into the DHT now; agents and seedboxes that follow the channel keep it there.
+    #[arg(long)]
+    pub announce: bool,
     /// After this the release is shown as stale.
     #[arg(long, value_name = "DURATION", default_value = "30d")]
     pub lifetime: Span,

@@ -151,6 +151,7 @@ impl Demo<'_> {
             payloads: Some(self.path("payloads")),
             seedboxes: vec![],
             trackers: vec![],
+            bootstrap: vec![],
             lifetime: Duration::from_secs(24 * 3600),
             now: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)

@@ -12,6 +12,7 @@ use crate::config::Size;
 use crate::nix::{SecretKey, StoreDir, StorePath};
 use crate::publish::{PathSource, PublishError, PublishOptions, publish};
 use crate::store::StoreError;
+use crate::swarm::put_pointer;
 
 use super::args::PublishArgs;
 use super::exit::{FAILED, Failure, NOT_FOUND, REFUSED};
@@ -35,6 +36,7 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
         payloads: args.payloads,
         seedboxes: args.seedboxes,
         trackers: args.trackers,
+        bootstrap: args.bootstrap.clone(),
         lifetime: args.lifetime.0,
         now: now(),
     };
@@ -48,13 +50,22 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
     let published = publish(options, bar.clone()).await;
     bar.finish();
     let published = published.map_err(failure)?;
+    // What lies in --out counts; a DHT that is not reachable does not undo it.
+    let announced = match args.announce {
+        true => Some(put_pointer(&published.pointer, &args.bootstrap).await),
+        false => None,
+    };
+    if let Some(Err(reason)) = &announced {
+        eprintln!("warning: the pointer was not put into the DHT: {reason}");
+    }
+    let nodes = announced.and_then(Result::ok);
     if args.json {
         let line = json!({
             "channel": channel, "release": release, "sequence": published.sequence, "key": public_key.to_string(),
             "paths": published.paths, "new_paths": published.new_paths, "nar_bytes": published.nar_bytes,
             "payload_bytes": published.payload_bytes, "manifest_bytes": published.manifest_bytes,
             "info_hash": published.manifest.to_string(), "magnet": published.magnet.to_string(),
-            "link": published.link.to_string(),
+            "link": published.link.to_string(), "dht_nodes": nodes,
         });
         println!("{line}");
         return Ok(());
@@ -68,12 +79,15 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
         Size(published.payload_bytes),
         Size(published.manifest_bytes),
     );
+    if let Some(nodes) = nodes {
+        println!("the pointer is kept by {nodes} nodes of the DHT");
+    }
     println!("in {}; agents follow it with", out.display());
+    println!("  [[channel]]\n  link = \"{}\"", published.link);
     println!(
-        "  [[channel]]\n  name = \"{channel}\"\n  key = \"{public_key}\"\n  manifest = \"{}\"",
+        "(public key {public_key}; this release alone: {})",
         published.magnet
     );
-    println!("the channel's lasting link: {}", published.link);
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! agent.toml or seedbox.toml as the options that a node starts with.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -9,16 +8,13 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::follow::{ChannelOptions, ManifestSource};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::NodeOptions;
 use crate::store::StoreUri;
-use crate::swarm::SwarmOptions;
+use crate::swarm::{DiscoveryOptions, SwarmOptions};
 use crate::upstream::UpstreamOptions;
 
-use super::sections::{
-    AgentFile, ChannelSection, Hold, HoldSource, SeedboxFile, SwarmSection, UpstreamSection,
-};
+use super::sections::{AgentFile, Hold, HoldSource, SeedboxFile, SwarmSection, UpstreamSection};
 
 pub use crate::serve::Role;
 
@@ -111,7 +107,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Turns sections into options; every error says where.
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     path: &'a Path,
 }
 
@@ -142,10 +138,6 @@ impl Checker<'_> {
                 file.shim.listen
             ));
         }
-        if file.shim.expressions {
-            warnings
-                .push("shim.expressions: release files are not served by this version".to_owned());
-        }
         let (hold, hold_store) = self.hold(file.hold.as_ref())?;
         if hold_store.is_some() {
             return Err(self.error(
@@ -161,7 +153,7 @@ impl Checker<'_> {
             shim: file.shim.listen,
             shim_socket: None,
             store,
-            channels: self.channels(&file.channel)?,
+            channels: self.channels(&file.channel, file.shim.expressions)?,
             upstreams,
             keys: keys.into_iter().collect(),
         };
@@ -188,7 +180,7 @@ impl Checker<'_> {
             shim: file.http.listen,
             shim_socket: None,
             store,
-            channels: self.channels(&file.channel)?,
+            channels: self.channels(&file.channel, true)?,
             upstreams: self.upstreams(&file.upstream)?,
             keys: TrustedKeys::default(),
         };
@@ -202,8 +194,8 @@ impl Checker<'_> {
                     .to_owned(),
             );
         }
-        if !swarm.bootstrap.is_empty() {
-            warnings.push("swarm.bootstrap: the DHT is not used by this version; set swarm.peers or swarm.trackers".to_owned());
+        if !swarm.bootstrap.is_empty() && !swarm.dht {
+            warnings.push("swarm.bootstrap: not used with dht = false".to_owned());
         }
     }
 
@@ -245,42 +237,16 @@ impl Checker<'_> {
             upload_limit: Some(section.upload_limit.0),
             peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,
             trackers: self.parse_all("swarm.trackers", &section.trackers)?,
+            discovery: DiscoveryOptions {
+                dht: section.dht,
+                bootstrap: self.parse_all("swarm.bootstrap", &section.bootstrap)?,
+                lsd: section.lsd,
+            },
             state: state.to_owned(),
             cache: cache_directory(state),
             cache_size,
             hold,
         })
-    }
-
-    fn channels(&self, sections: &[ChannelSection]) -> Result<Vec<ChannelOptions>, ConfigError> {
-        let mut names = HashSet::new();
-        let mut channels = Vec::with_capacity(sections.len());
-        for section in sections {
-            if section.link.is_some() {
-                let reason = "this version cannot follow a channel by its link (that needs the DHT or gossip): \
-                              set name, key and manifest instead";
-                return Err(self.error("channel.link", reason));
-            }
-            let required = |key: &str, value: &Option<String>| {
-                value.clone().ok_or_else(|| self.error(key, "is missing"))
-            };
-            let name = required("channel.name", &section.name)?;
-            let key = required("channel.key", &section.key)?;
-            let manifest = required("channel.manifest", &section.manifest)?;
-            if !names.insert((name.clone(), key.clone())) {
-                return Err(self.error(
-                    "channel.name",
-                    &format!("'{name}' is followed twice with one key"),
-                ));
-            }
-            channels.push(ChannelOptions {
-                name: self.parse("channel.name", &name)?,
-                key: self.parse("channel.key", &key)?,
-                source: self.parse::<ManifestSource>("channel.manifest", &manifest)?,
-                keep_releases: section.keep_releases,
-            });
-        }
-        Ok(channels)
     }
 
     fn upstreams(&self, sections: &[UpstreamSection]) -> Result<Vec<UpstreamOptions>, ConfigError> {
@@ -320,7 +286,7 @@ impl Checker<'_> {
         texts.iter().map(|text| self.parse(key, text)).collect()
     }
 
-    fn parse<T: FromStr<Err: std::fmt::Display>>(
+    pub(super) fn parse<T: FromStr<Err: std::fmt::Display>>(
         &self,
         key: &str,
         text: &str,
@@ -329,7 +295,7 @@ impl Checker<'_> {
             .map_err(|error: T::Err| self.error(key, &format!("'{text}': {error}")))
     }
 
-    fn error(&self, key: &str, reason: &str) -> ConfigError {
+    pub(super) fn error(&self, key: &str, reason: &str) -> ConfigError {
         ConfigError::Value {
             path: self.path.to_owned(),
             key: key.to_owned(),

@@ -1,6 +1,7 @@
 //! The configuration files: TOML in, checked options out. Unknown keys are refused, every error names its key.
 
 mod agent;
+mod channel;
 mod sections;
 mod units;
 

@@ -159,7 +159,7 @@ pub struct ChannelSection {
     pub name: Option<String>,
     pub key: Option<String>,
     pub manifest: Option<String>,
-    /// A channel link; recognised, so that the error says what to do instead.
+    /// A channel link, instead of the three above.
     pub link: Option<String>,
     #[serde(default = "keep_releases")]
     pub keep_releases: usize,

@@ -1,16 +1,25 @@
 //! One followed channel: its newest verified manifest, and how the last attempt to get a newer one went.
+//!
+//! News come from two sides: the configured source is asked, and a pointer that somebody brought is followed into the
+//! swarm. Whatever goes wrong on either, the last good catalog stays.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::catalog::{Release, Shelf, ShelfError};
-use crate::manifest::{ChannelName, Freshness, Layer, LayerError, SignedManifest, VerifyError};
+use crate::manifest::{
+    ChannelName, Freshness, Layer, LayerError, ReleaseFile, SignedManifest, VerifyError,
+};
 use crate::nix::PublicKey;
-use crate::swarm::Swarm;
+use crate::swarm::{Downloads, Pointers, Swarm};
+use crate::torrent::InfoHash;
+use crate::upstream::UpstreamError;
 
-use super::manifest_source::{ManifestReader, ManifestSource, ManifestSourceError};
+use super::manifest_reader::{ManifestReader, ReadError};
+use super::manifest_source::ManifestSource;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
@@ -18,16 +27,28 @@ pub struct ChannelOptions {
     pub key: PublicKey,
     pub source: ManifestSource,
     pub keep_releases: usize,
+    /// Whether the release files are fetched and kept, to serve them.
+    pub keep_files: bool,
 }
 
 #[derive(Debug, Error)]
 pub enum FollowError {
     #[error(transparent)]
-    Source(#[from] ManifestSourceError),
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Source(#[from] UpstreamError),
     #[error("the manifest is refused: {0}")]
     Verify(#[from] VerifyError),
+    #[error("the pointer names sequence {pointed}, but the manifest there has {found}")]
+    Pointed { pointed: u64, found: u64 },
     #[error("layer {number} is refused: {source}")]
     Layer { number: u32, source: LayerError },
+    #[error(
+        "no release is known yet: nobody has brought the channel's pointer. Is one of its peers reachable, or the DHT?"
+    )]
+    NoPointer,
+    #[error("release file {name}: {source}")]
+    File { name: String, source: ReadError },
     #[error(transparent)]
     Shelf(#[from] ShelfError),
 }
@@ -67,7 +88,11 @@ pub struct ChannelStatus {
 
 pub struct Channel {
     shelf: Shelf,
-    reader: ManifestReader,
+    topic: InfoHash,
+    reader: Option<ManifestReader>,
+    keep_files: bool,
+    pointers: Arc<Pointers>,
+    downloads: Arc<Downloads>,
     /// Newest first.
     releases: Vec<Release>,
     last_error: Option<String>,
@@ -86,14 +111,17 @@ impl Channel {
             options.key.clone(),
             options.keep_releases,
         )?;
-        let reader = ManifestReader::new(&options.source, swarm.downloads())?;
         let releases = shelf.load()?;
         let (name, key) = (&options.name, options.key.bytes());
         let minimum = shelf.minimum_sequence()?;
         swarm.pointers().follow(name, &key, minimum);
         Ok(Self {
             shelf,
-            reader,
+            topic: name.topic(&key),
+            reader: ManifestReader::new(&options.source, swarm.downloads())?,
+            keep_files: options.keep_files,
+            pointers: swarm.pointers().clone(),
+            downloads: swarm.downloads().clone(),
             releases,
             last_error: None,
         })
@@ -103,27 +131,149 @@ impl Channel {
         &self.releases
     }
 
-    /// Asks the source. Returns whether there is something new; whatever goes wrong, the last good catalog stays.
-    pub async fn refresh(&mut self) -> Result<bool, FollowError> {
-        let result = self.try_refresh().await;
-        self.last_error = result.as_ref().err().map(ToString::to_string);
-        result
+    /// Whether a pointer names a release that is not here yet.
+    pub fn lags(&self) -> bool {
+        self.pointed() > self.sequence()
     }
 
-    async fn try_refresh(&mut self) -> Result<bool, FollowError> {
-        let bytes = self.reader.manifest().await?;
-        if self
-            .releases
-            .first()
-            .is_some_and(|newest| newest.manifest().encoded() == &bytes)
+    /// Asks the source only. Returns whether there is something new.
+    pub async fn refresh_from_source(&mut self) -> bool {
+        let asked = self.ask_source().await;
+        self.note([asked])
+    }
+
+    /// Follows the pointer, and asks the source. Returns whether there is something new.
+    pub async fn refresh(&mut self) -> bool {
+        let followed = self.follow_pointer().await;
+        let asked = self.ask_source().await;
+        let some = match (&followed, &asked) {
+            (Ok(false), Ok(false)) if self.releases.is_empty() => Err(FollowError::NoPointer),
+            _ => Ok(false),
+        };
+        self.note([followed, asked, some])
+    }
+
+    /// Fetches release files of the newest release that are not here yet. Returns whether there are new ones.
+    pub async fn fetch_files(&mut self) -> bool {
+        let fetched = self.try_fetch_files().await;
+        match fetched {
+            // What else went wrong stays said.
+            Ok(false) => false,
+            fetched => self.note([fetched]),
+        }
+    }
+
+    fn note<const N: usize>(&mut self, results: [Result<bool, FollowError>; N]) -> bool {
+        self.last_error = None;
+        let mut news = false;
+        for result in results {
+            match result {
+                Ok(new) => news |= new,
+                Err(error) => {
+                    self.last_error.get_or_insert_with(|| error.to_string());
+                }
+            }
+        }
+        news
+    }
+
+    /// The sequence of the newest release; 0 for none.
+    fn sequence(&self) -> u64 {
+        let newest = self.releases.first();
+        newest.map_or(0, |release| release.header().sequence)
+    }
+
+    fn pointed(&self) -> u64 {
+        let newest = self.pointers.newest(&self.topic);
+        newest.map_or(0, |pointer| pointer.sequence())
+    }
+
+    async fn follow_pointer(&mut self) -> Result<bool, FollowError> {
+        loop {
+            let pointer = self.pointers.newest(&self.topic);
+            let Some(pointer) = pointer.filter(|p| p.sequence() > self.sequence()) else {
+                return Ok(false);
+            };
+            let reader = ManifestReader::swarm(pointer.manifest(), self.downloads.clone());
+            let pointed = pointer.sequence();
+            let newer = newer_pointer(self.pointers.clone(), self.topic, pointed);
+            let read = async {
+                let bytes = reader.manifest().await?;
+                self.accept(&reader, bytes, Some(pointed)).await
+            };
+            tokio::select! {
+                read = read => return read,
+                // Whoever is slow to give an old release does not keep us from the new one.
+                () = newer => {}
+            }
+        }
+    }
+
+    async fn ask_source(&mut self) -> Result<bool, FollowError> {
+        let Some(reader) = self.reader.clone() else {
+            return Ok(false);
+        };
+        let known = self.pointed().max(self.sequence());
+        let newer = newer_pointer(self.pointers.clone(), self.topic, known);
+        tokio::select! {
+            read = self.read_source(&reader) => read,
+            () = newer => Ok(false),
+        }
+    }
+
+    async fn read_source(&mut self, reader: &ManifestReader) -> Result<bool, FollowError> {
+        if let ManifestReader::Swarm { manifest, .. } = reader {
+            return self.read_magnet(reader, manifest).await;
+        }
+        let bytes = reader.manifest().await?;
+        let known = self.releases.first();
+        let news = match known.is_some_and(|newest| newest.manifest().encoded() == &bytes) {
+            true => false,
+            false => self.accept(reader, bytes, None).await?,
+        };
+        // Passed on by whoever reads the publisher's directory; looked at only when it can be new.
+        if self.pointed() < self.sequence()
+            && let Ok(bytes) = reader.pointer().await
+            && let Err(error) = self.pointers.offer_bytes(&bytes)
         {
+            tracing::warn!(channel = %self.shelf.channel(), %error, "the pointer beside the manifest");
+        }
+        Ok(news)
+    }
+
+    /// A magnet link names one manifest for ever: that it is outdated is no news and no fault.
+    async fn read_magnet(
+        &mut self,
+        reader: &ManifestReader,
+        manifest: &InfoHash,
+    ) -> Result<bool, FollowError> {
+        let mut files = self.releases.iter().flat_map(Release::plain_files);
+        if files.any(|file| file.info.info_hash() == *manifest) {
             return Ok(false);
         }
+        let bytes = reader.manifest().await?;
+        match self.accept(reader, bytes, None).await {
+            Err(FollowError::Verify(VerifyError::Rollback { .. })) => Ok(false),
+            accepted => accepted,
+        }
+    }
+
+    /// Verifies a manifest, gets the layers that are missing, and keeps it.
+    async fn accept(
+        &mut self,
+        reader: &ManifestReader,
+        bytes: Bytes,
+        pointed: Option<u64>,
+    ) -> Result<bool, FollowError> {
         let minimum = self.shelf.minimum_sequence()?;
         let keys = std::slice::from_ref(self.shelf.key());
         let manifest =
             SignedManifest::parse(&bytes)?.verify(self.shelf.channel(), keys, minimum)?;
         let header = manifest.header();
+        if let Some(pointed) = pointed.filter(|pointed| *pointed != header.sequence) {
+            let found = header.sequence;
+            return Err(FollowError::Pointed { pointed, found });
+        }
         let mut layers = Vec::with_capacity(header.layers.len());
         for entry in &header.layers {
             let number = entry.number;
@@ -131,7 +281,7 @@ impl Channel {
             let layer = match self.shelf.layer(entry) {
                 Some(layer) => layer,
                 None => {
-                    let bytes = self.reader.layer(entry).await?;
+                    let bytes = reader.layer(entry).await?;
                     let layer = Layer::parse(bytes.clone(), entry).map_err(refused)?;
                     self.shelf.put_layer(entry, &bytes)?;
                     Arc::new(layer)
@@ -148,6 +298,42 @@ impl Channel {
         // Reading back shares the layers of older releases and drops what is kept no longer.
         self.releases = self.shelf.load()?;
         Ok(true)
+    }
+
+    async fn try_fetch_files(&mut self) -> Result<bool, FollowError> {
+        let Some(newest) = self.releases.first().filter(|_| self.keep_files) else {
+            return Ok(false);
+        };
+        let files = newest.header().files.iter();
+        let missing: Vec<_> = files
+            .filter(|file| !self.shelf.has_file(file))
+            .cloned()
+            .collect();
+        for file in &missing {
+            self.fetch_file(file).await?;
+        }
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        self.releases = self.shelf.load()?;
+        Ok(true)
+    }
+
+    async fn fetch_file(&self, file: &ReleaseFile) -> Result<(), FollowError> {
+        // The source may be at another release by now; the swarm is asked by hash.
+        if let Some(reader) = &self.reader
+            && let Ok(bytes) = reader.file(file).await
+            && self.shelf.put_file(file, &bytes).is_ok()
+        {
+            return Ok(());
+        }
+        let reader = ManifestReader::swarm(file.info_hash, self.downloads.clone());
+        let failed = |source| FollowError::File {
+            name: file.name.clone(),
+            source,
+        };
+        let bytes = reader.file(file).await.map_err(failed)?;
+        Ok(self.shelf.put_file(file, &bytes)?)
     }
 
     pub fn status(&self, now: u64) -> ChannelStatus {
@@ -169,5 +355,18 @@ impl Channel {
             paths: newest.map_or(0, Release::paths),
             last_error: self.last_error.clone(),
         }
+    }
+}
+
+/// Until there is a pointer beyond `sequence`.
+async fn newer_pointer(pointers: Arc<Pointers>, topic: InfoHash, sequence: u64) {
+    let mut news = pointers.subscribe();
+    let newer = |_: &u64| {
+        let newest = pointers.newest(&topic);
+        newest.is_some_and(|pointer| pointer.sequence() > sequence)
+    };
+    if news.wait_for(newer).await.is_err() {
+        // Nobody can bring one any more.
+        std::future::pending::<()>().await;
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,18 +14,24 @@ use crate::swarm::Swarm;
 use crate::torrent::InfoHash;
 
 use super::channel::{ChannelOptions, ChannelStatus, FollowError};
-use super::followed::{Followed, Refreshed};
+use super::followed::{Followed, Step};
 
 /// A release of a big channel comes every few hours at most; asking is one small request.
 const REMOTE_INTERVAL: Duration = Duration::from_secs(300);
 /// After a failure; doubled each time. Peers and networks mostly come a moment after the agent.
 const FIRST_RETRY: Duration = Duration::from_secs(3);
+/// While a pointer names a release that could not be fetched: whoever brought it has it, or knows somebody.
+const LAGGING_RETRY: Duration = Duration::from_secs(15);
+/// Trackers of one header that are announced to: each is asked every half hour, for as long as the release is the newest.
+const MAX_HEADER_TRACKERS: usize = 8;
 /// A directory costs one read.
 const LOCAL_INTERVAL: Duration = Duration::from_secs(5);
 
 pub struct Channels {
     /// In the order of the configuration.
     followed: RwLock<Arc<[Arc<Followed>]>>,
+    /// Told when the headers name other trackers than before.
+    other_trackers: Notify,
     state: PathBuf,
     offers: Arc<Offers>,
     swarm: Arc<Swarm>,
@@ -44,6 +51,7 @@ impl Channels {
     ) -> Result<Arc<Self>, FollowError> {
         let opened = Arc::new(Self {
             followed: RwLock::new(Arc::new([])),
+            other_trackers: Notify::new(),
             state: state.to_owned(),
             offers,
             swarm,
@@ -66,7 +74,19 @@ impl Channels {
     /// Reads the channels whose manifest lies in a directory of this machine.
     pub async fn refresh_local(&self) {
         for followed in self.followed().iter().filter(|f| f.is_local()) {
-            self.refresh(followed).await;
+            self.refresh(followed, Step::Source).await;
+        }
+    }
+
+    /// The newest release of the one followed channel of this name; the keys of two would be mixed up.
+    pub fn release(&self, name: &str) -> Option<Release> {
+        let followed = self.followed();
+        let mut named = followed
+            .iter()
+            .filter(|f| f.options().name.as_str() == name);
+        match (named.next(), named.next()) {
+            (Some(followed), None) => followed.releases().into_iter().next(),
+            _ => None,
         }
     }
 
@@ -74,6 +94,23 @@ impl Channels {
     pub fn follow(self: &Arc<Self>, tasks: &TaskTracker) {
         let all = self.followed();
         all.iter().for_each(|f| self.follow_one(f.clone(), tasks));
+        let channels = self.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = channels.stop.cancelled() => {}
+                () = channels.announce_anew() => {}
+            }
+        });
+    }
+
+    /// Announces again whenever the headers name other trackers.
+    async fn announce_anew(&self) {
+        loop {
+            self.other_trackers.notified().await;
+            if let Err(error) = self.swarm.announce(&self.topics()).await {
+                self.counters.error(error.to_string());
+            }
+        }
     }
 
     /// Follows these channels from now on. Nothing changes when one of them cannot be opened.
@@ -132,34 +169,56 @@ impl Channels {
     }
 
     async fn keep_fresh(&self, followed: &Followed) {
+        let mut pointers = self.swarm.pointers().subscribe();
         let mut failures = 0;
         loop {
-            let pause = match self.refresh(followed).await {
+            // What comes from here on is looked at in the next round.
+            pointers.mark_unchanged();
+            let mut good = self.refresh(followed, Step::Everybody).await;
+            good &= self.refresh(followed, Step::Files).await;
+            failures = if good { 0 } else { failures + 1 };
+            let retry = match failures {
+                0 => REMOTE_INTERVAL,
+                _ => FIRST_RETRY * 2u32.saturating_pow(failures - 1),
+            };
+            let lags = followed.lags().await;
+            let longest = match lags {
                 _ if followed.is_local() => LOCAL_INTERVAL,
-                true => REMOTE_INTERVAL,
-                false => (FIRST_RETRY * 2u32.saturating_pow(failures)).min(REMOTE_INTERVAL),
+                true => LAGGING_RETRY,
+                false => REMOTE_INTERVAL,
             };
-            failures = if pause < REMOTE_INTERVAL {
-                failures + 1
-            } else {
-                0
-            };
-            tokio::time::sleep(pause).await;
+            let pause = tokio::time::sleep(retry.min(longest));
+            tokio::pin!(pause);
+            let mut peers = self.swarm.new_peers();
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    // Whoever has just been found may have what nobody else had.
+                    _ = peers.changed(), if lags => break,
+                    changed = pointers.changed() => {
+                        if changed.is_err() || followed.lags().await {
+                            break;
+                        }
+                    }
+                }
+            }
         }
     }
 
-    /// Returns whether the source answered with something good.
-    async fn refresh(&self, followed: &Followed) -> bool {
+    /// Returns whether nothing is wrong with it now.
+    async fn refresh(&self, followed: &Followed, step: Step) -> bool {
         let name = &followed.options().name;
-        let refreshed = followed.refresh(|refreshed| match refreshed {
-            Refreshed::News => self.publish_catalog(),
-            Refreshed::NoNews => {}
-            Refreshed::Failed(error, true) => {
-                self.counters.error(format!("channel {name}: {error}"))
+        let refreshed = followed.refresh(step, |refreshed| {
+            match &refreshed.failed {
+                Some((error, true)) => self.counters.error(format!("channel {name}: {error}")),
+                Some((error, false)) => tracing::debug!(channel = %name, error, "no news"),
+                None => {}
             }
-            Refreshed::Failed(error, false) => tracing::debug!(channel = %name, %error, "no news"),
+            if refreshed.news {
+                self.publish_catalog();
+            }
         });
-        !matches!(refreshed.await, Refreshed::Failed(..))
+        refreshed.await.failed.is_none()
     }
 
     fn publish_catalog(&self) {
@@ -172,6 +231,18 @@ impl Channels {
         for release in &ordered {
             self.swarm
                 .add_peers(release.header().seedboxes.iter().copied());
+        }
+        let newest = || releases.iter().filter_map(|kept| kept.first());
+        let trackers = newest().flat_map(|release| {
+            let trackers = release.header().trackers.iter().take(MAX_HEADER_TRACKERS);
+            trackers.filter_map(|tracker| tracker.as_str().parse().ok())
+        });
+        let bootstrap = newest().flat_map(|release| release.header().bootstrap.iter().copied());
+        if self
+            .swarm
+            .set_named(trackers.collect(), bootstrap.collect())
+        {
+            self.other_trackers.notify_one();
         }
         self.swarm.set_files(
             ordered

@@ -23,12 +23,22 @@ pub struct Followed {
     stop: CancellationToken,
 }
 
-/// How an attempt to get a newer release went.
-pub enum Refreshed {
-    News,
-    NoNews,
-    /// And whether it is another failure than last time.
-    Failed(FollowError, bool),
+/// What to do for a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Ask the configured source, nobody else.
+    Source,
+    /// Follow the pointer, and ask the source.
+    Everybody,
+    /// Fetch the release files that are to be kept.
+    Files,
+}
+
+/// How it went.
+pub struct Refreshed {
+    pub news: bool,
+    /// What went wrong, and whether it is another failure than last time.
+    pub failed: Option<(String, bool)>,
 }
 
 impl Followed {
@@ -39,9 +49,7 @@ impl Followed {
         swarm: &Swarm,
         stop: &CancellationToken,
     ) -> Result<Self, FollowError> {
-        if let ManifestSource::Magnet { peers, .. } = &options.source {
-            swarm.add_peers(peers.iter().copied());
-        }
+        swarm.add_peers(options.source.peers().iter().copied());
         let channel = Channel::open(options, state, swarm)?;
         Ok(Self {
             options: options.clone(),
@@ -87,23 +95,33 @@ impl Followed {
         self.stop.cancelled().await;
     }
 
-    /// Asks the source. The status tells of it only after `tell` has: whoever sees a release there gets it served, and
-    /// whoever sees an error there finds it among the errors.
-    pub async fn refresh(&self, tell: impl FnOnce(&Refreshed)) -> Refreshed {
+    /// Whether a pointer names a release that is not here yet.
+    pub async fn lags(&self) -> bool {
+        self.channel.lock().await.lags()
+    }
+
+    /// The status tells of it only after `tell` has: whoever sees a release there gets it served, and whoever sees an
+    /// error there finds it among the errors.
+    pub async fn refresh(&self, step: Step, tell: impl FnOnce(&Refreshed)) -> Refreshed {
         let mut channel = self.channel.lock().await;
-        let result = channel.refresh().await;
+        let news = match step {
+            Step::Source => channel.refresh_from_source().await,
+            Step::Everybody => channel.refresh().await,
+            Step::Files => channel.fetch_files().await,
+        };
         let status = channel.status(now());
-        if let Ok(true) = result {
+        if news {
             *self
                 .releases
                 .write()
                 .unwrap_or_else(PoisonError::into_inner) = channel.releases().to_vec();
         }
         drop(channel);
-        let refreshed = match result {
-            Ok(true) => Refreshed::News,
-            Ok(false) => Refreshed::NoNews,
-            Err(error) => Refreshed::Failed(error, self.status().last_error != status.last_error),
+        let known = self.status().last_error;
+        let failed = status.last_error.clone();
+        let refreshed = Refreshed {
+            news,
+            failed: failed.map(|error| (error.clone(), known.as_ref() != Some(&error))),
         };
         tell(&refreshed);
         *self.status.write().unwrap_or_else(PoisonError::into_inner) = status;

@@ -3,8 +3,9 @@
 mod channel;
 mod channels;
 mod followed;
+mod manifest_reader;
 mod manifest_source;
 
 pub use channel::{ChannelOptions, ChannelState, ChannelStatus, FollowError};
 pub use channels::Channels;
-pub use manifest_source::{ManifestSource, ManifestSourceError};
+pub use manifest_source::{ManifestSource, ManifestSourceForm};

@@ -38,7 +38,7 @@ pub use layer_error::LayerError;
 pub use limits::{MAX_LAYER_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_ROWS};
 pub use live_rows::LiveRows;
 pub use new_row::NewRow;
-pub use pointer::Pointer;
+pub use pointer::{MAX_POINTER_BYTES, Pointer};
 pub use pointer_error::PointerError;
 pub use release_file::ReleaseFile;
 pub use row::Row;

@@ -1,11 +1,11 @@
 //! The pointer: a small signed record that names a channel's newest manifest.
 //!
 //! ```text
-//! d1:k32:<ed25519 public key>4:salt14:nixos-unstable3:seqi7e3:sig64:<signature>1:vd2:ih20:<info hash>ee
+//! d1:k32:<ed25519 public key>4:salt14:nixos-unstable3:seqi7e3:sig64:<signature>1:v29:d2:ih20:<info hash>ee
 //! ```
-//! A BEP 44 mutable item in BEP 46's form: `v` names the torrent of the signed manifest, `seq` is the manifest's
-//! sequence, the salt is the channel's name. Signed are the bytes `4:salt14:nixos-unstable3:seqi7e1:vd2:ih20:...e`.
-//! The same bytes live in the DHT, in a publisher's `pointer` file and in gossip.
+//! A BEP 44 mutable item: `v` names the torrent of the signed manifest, `seq` is the manifest's sequence, the salt is the
+//! channel's name. `v` is BEP 46's dictionary inside of a string, because some nodes of the DHT, ours among them, keep
+//! strings only. Signed are the bytes `4:salt14:nixos-unstable3:seqi7e1:v29:d2:ih20:...e`. The same bytes live in the DHT, in a publisher's `pointer` file and in gossip.
 
 use data_encoding::BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -18,7 +18,10 @@ use super::limits::{MAX_LABEL, MAX_SEQUENCE};
 use super::{ChannelName, PointerError};
 
 /// BEP 44 allows values of 1000 bytes; with key, salt and signature around them this is ample.
-const MAX_POINTER_BYTES: usize = 1280;
+pub const MAX_POINTER_BYTES: usize = 1280;
+
+/// The dictionary has 29 bytes.
+const MAX_VALUE: usize = 64;
 
 /// Always carries a valid signature by its own key. Whether that is the channel's key, `verify` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +101,7 @@ impl Pointer {
         reader.key("sig")?;
         let signature = reader.array()?;
         reader.key("v")?;
-        let start = reader.position();
-        read_value(&mut reader)?;
-        let item_value = reader.since(start);
+        let item_value = reader.bytes(MAX_VALUE)?;
         reader.close()?;
         reader.finish()?;
         Self::from_item(key, salt, sequence, item_value, signature)
@@ -113,8 +114,7 @@ impl Pointer {
         out.bytes_at("salt", self.channel.as_str());
         out.unsigned_at("seq", self.sequence);
         out.bytes_at("sig", self.signature);
-        out.bytes("v");
-        out.raw(&self.value());
+        out.bytes_at("v", self.value());
         out.close();
         out.finish()
     }
@@ -172,7 +172,7 @@ impl Pointer {
         &self.signature
     }
 
-    /// The item's `v`, bencoded.
+    /// The content of the item's `v`.
     pub fn value(&self) -> Vec<u8> {
         value(self.manifest)
     }
@@ -199,8 +199,7 @@ fn signed_bytes(salt: &[u8], sequence: u64, value: &[u8]) -> Vec<u8> {
     let mut out = Writer::new();
     out.bytes_at("salt", salt);
     out.unsigned_at("seq", sequence);
-    out.bytes("v");
-    out.raw(value);
+    out.bytes_at("v", value);
     out.finish()
 }
 
@@ -231,7 +230,7 @@ mod tests {
             "6834284b6b24c3204eb2fea824d82f88883a3d95e8b4a21b8c0ded553d17d17d",
             "df9a8a7104b1258f30bed3787e6cb896fca78c58f8e03b5f18f14951a87d9a08"
         ));
-        let message = signed_bytes(b"foobar", 1, b"12:Hello World!");
+        let message = signed_bytes(b"foobar", 1, b"Hello World!");
         assert_eq!(message, b"4:salt6:foobar3:seqi1e1:v12:Hello World!");
         assert!(is_signed(&key, &message, &signature));
         signature[0] ^= 1;

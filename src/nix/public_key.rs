@@ -26,6 +26,13 @@ impl PublicKey {
         Self { name, key }
     }
 
+    /// A key that came without its name, as in a channel link; `None` if it is not a point of the curve.
+    pub fn unnamed(bytes: &[u8; 32]) -> Option<Self> {
+        let key = VerifyingKey::from_bytes(bytes).ok()?;
+        Some(Self::new(String::new(), key))
+    }
+
+    /// Empty for a key without a name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -59,7 +66,10 @@ impl FromStr for PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, NIX_BASE64.encode(self.bytes()))
+        if !self.name.is_empty() {
+            write!(f, "{}:", self.name)?;
+        }
+        f.write_str(&NIX_BASE64.encode(self.bytes()))
     }
 }
 

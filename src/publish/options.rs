@@ -29,6 +29,8 @@ pub struct PublishOptions {
     pub payloads: Option<PathBuf>,
     pub seedboxes: Vec<SocketAddr>,
     pub trackers: Vec<TrackerUrl>,
+    /// DHT nodes to begin at.
+    pub bootstrap: Vec<SocketAddr>,
     /// Until the release counts as stale.
     pub lifetime: Duration,
     /// Seconds since 1970.

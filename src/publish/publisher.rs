@@ -26,6 +26,7 @@ pub struct Published {
     pub payload_bytes: u64,
     pub manifest_bytes: u64,
     pub manifest: InfoHash,
+    pub pointer: Pointer,
     /// Names this manifest.
     pub magnet: Magnet,
     /// Names the channel, whatever its newest release.
@@ -115,7 +116,7 @@ pub async fn publish(
         files,
         trackers: options.trackers.clone(),
         seedboxes: options.seedboxes.clone(),
-        bootstrap: vec![],
+        bootstrap: options.bootstrap.clone(),
     };
     let manifest = SignedManifest::sign(&header, &options.secret_key)?;
     let encoded = manifest.encode();
@@ -148,6 +149,7 @@ pub async fn publish(
         manifest_bytes: encoded.len() as u64
             + header.layers.iter().map(|entry| entry.length).sum::<u64>(),
         manifest: info.info_hash(),
+        pointer,
         magnet,
         link: ChannelLink {
             key: public_key.bytes(),

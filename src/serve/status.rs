@@ -92,6 +92,19 @@ pub struct SwarmView {
     reachable: usize,
     pub uploading_to: usize,
     dht_nodes: usize,
+    /// How DHT nodes see this machine, and whether that address was not reachable from outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dht: Option<DhtStatus>,
+    /// Whether local service discovery works; left out when it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lsd: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct DhtStatus {
+    public_address: Option<String>,
+    firewalled: bool,
+    last_error: Option<String>,
 }
 
 #[derive(Serialize, Default)]
@@ -140,6 +153,7 @@ pub struct StatusReport {
 impl StatusReport {
     pub fn read(&self) -> Status {
         let (known, reachable, uploading_to) = self.swarm.peer_counts();
+        let dht = self.swarm.dht();
         let offer = self.swarm.offered();
         let statuses = self.channels.statuses();
         // Read after the channels: an error is counted before it stands in a channel's status.
@@ -212,7 +226,13 @@ impl StatusReport {
                 peers: known,
                 reachable,
                 uploading_to,
-                dht_nodes: 0,
+                dht_nodes: dht.as_ref().map_or(0, |dht| dht.nodes),
+                dht: dht.map(|dht| DhtStatus {
+                    public_address: dht.public_address.map(|address| address.to_string()),
+                    firewalled: dht.firewalled,
+                    last_error: dht.last_error,
+                }),
+                lsd: self.swarm.lsd().map(|works| works.is_ok()),
             },
             bytes: Bytes {
                 store: totals.store,

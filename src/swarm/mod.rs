@@ -1,10 +1,13 @@
 //! The swarm: everything that speaks BitTorrent. Uploads are our own seeder, downloads are librqbit's.
 
+mod dht;
+mod discovery;
 mod downloads;
 mod incoming;
 mod limits;
 mod listener;
 mod local_tracker;
+mod lsd;
 mod messages;
 mod metadata;
 mod offer;
@@ -30,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rand::RngExt;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -38,12 +42,15 @@ use crate::catalog::{InfoDicts, Offers, PlainFile};
 use crate::runtime::Counters;
 use crate::torrent::InfoHash;
 
+pub use dht::{DhtView, put_pointer};
+pub use discovery::DiscoveryOptions;
 pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Prospect, Wanted};
 pub use part_file::PartFile;
-pub use pointers::{Offered, Pointers};
+pub use pointers::{Offered, Pointers, Topic};
 pub use share::{Network, NetworkError, Share, ShareError};
 pub use spool::{Progress as SpoolProgress, Spool};
 
+use discovery::{Discovery, DiscoveryParts};
 use downloads::DownloadsParts;
 use limits::{Places, UploadLimit};
 use listener::Entrance;
@@ -67,7 +74,8 @@ pub struct SwarmOptions {
     pub upload_limit: Option<u64>,
     pub peers: Vec<SocketAddr>,
     pub trackers: Vec<Url>,
-    /// Where pointers are kept.
+    pub discovery: DiscoveryOptions,
+    /// Where pointers and DHT nodes are kept.
     pub state: PathBuf,
     pub cache: PathBuf,
     pub cache_size: u64,
@@ -88,6 +96,12 @@ impl SwarmOptions {
     pub fn needing_restart(&self, new: &Self) -> Vec<&'static str> {
         [
             ("swarm.listen", self.listen != new.listen),
+            ("swarm.dht", self.discovery.dht != new.discovery.dht),
+            (
+                "swarm.bootstrap",
+                self.discovery.bootstrap != new.discovery.bootstrap,
+            ),
+            ("swarm.lsd", self.discovery.lsd != new.discovery.lsd),
             ("cache.size", self.cache_size != new.cache_size),
             ("hold.location", self.hold != new.hold),
         ]
@@ -126,8 +140,11 @@ pub struct Swarm {
     policy: Arc<SharePolicy>,
     seeder: Arc<Seeder>,
     announcer: Announcer,
+    discovery: Discovery,
     places: Places,
     trackers: RwLock<Vec<Url>>,
+    /// Those that verified headers name.
+    header_trackers: RwLock<Vec<Url>>,
 }
 
 impl Swarm {
@@ -196,6 +213,13 @@ impl Swarm {
             stop: stop.clone(),
         };
         let downloads = Downloads::start(parts).await?;
+        let lent = DiscoveryParts {
+            listen: address,
+            policy: policy.clone(),
+            pointers: pointers.clone(),
+            peers: peers.clone(),
+        };
+        let discovery = Discovery::start(&options.discovery, &lent, &options.state, &tasks, &stop);
         let announcer = Announcer {
             peers: peers.clone(),
             policy: policy.clone(),
@@ -214,8 +238,10 @@ impl Swarm {
             policy,
             seeder,
             announcer,
+            discovery,
             places,
             trackers: RwLock::new(options.trackers),
+            header_trackers: RwLock::default(),
         })
     }
 
@@ -245,6 +271,32 @@ impl Swarm {
             .for_each(|peer| self.peers.add(peer, PeerOrigin::Manifest));
     }
 
+    /// Trackers and DHT nodes that the headers of the catalog name. Returns whether the trackers are others than before:
+    /// `announce` again.
+    pub fn set_named(&self, trackers: Vec<Url>, bootstrap: Vec<SocketAddr>) -> bool {
+        self.discovery.set_bootstrap(bootstrap);
+        let known = self.header_trackers.write();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        let others = *known != trackers;
+        *known = trackers;
+        others
+    }
+
+    /// What the DHT does; `None` when it is switched off.
+    pub fn dht(&self) -> Option<DhtView> {
+        self.discovery.dht()
+    }
+
+    /// Whether local service discovery works; `None` when it is switched off.
+    pub fn lsd(&self) -> Option<Result<(), String>> {
+        self.discovery.lsd()
+    }
+
+    /// Changes whenever a peer becomes known.
+    pub fn new_peers(&self) -> watch::Receiver<u64> {
+        self.peers.changes()
+    }
+
     /// Takes over what may change while the swarm runs. What is not shared any more ends at once; `announce` again.
     pub fn reconfigure(&self, options: SwarmOptions) {
         self.policy.set(options.share, options.networks);
@@ -261,13 +313,13 @@ impl Swarm {
         self.policy.share()
     }
 
-    /// Announces the channels' topics on the configured trackers, instead of what was announced before.
+    /// Announces the channels' topics on all trackers, instead of what was announced before.
     pub async fn announce(&self, topics: &[InfoHash]) -> Result<(), SwarmError> {
-        let trackers = self
-            .trackers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let read = |trackers: &RwLock<Vec<Url>>| {
+            let trackers = trackers.read().unwrap_or_else(PoisonError::into_inner);
+            trackers.clone()
+        };
+        let trackers = [read(&self.trackers), read(&self.header_trackers)].concat();
         self.announcer
             .announce(&trackers, topics)
             .await

@@ -17,8 +17,11 @@ const SHUNNED: Duration = Duration::from_secs(60);
 /// Where an address came from; configured ones are never forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerOrigin {
+    Dht,
     Tracker,
     Manifest,
+    /// Found by multicast, within the LAN.
+    Lan,
     Config,
 }
 

@@ -30,7 +30,17 @@ pub enum Offered {
     Unfollowed,
 }
 
-struct Topic {
+/// A followed channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Where its agents meet.
+    pub info_hash: InfoHash,
+    pub channel: ChannelName,
+    pub key: [u8; 32],
+}
+
+struct Kept {
+    topic: Topic,
     /// Nothing below this sequence counts any more.
     minimum: u64,
     newest: Option<Arc<Pointer>>,
@@ -39,7 +49,7 @@ struct Topic {
 /// All of them; cheap to ask, and `subscribe` wakes whoever waits for news.
 pub struct Pointers {
     directory: PathBuf,
-    topics: Mutex<HashMap<InfoHash, Topic>>,
+    topics: Mutex<HashMap<InfoHash, Kept>>,
     version: watch::Sender<u64>,
 }
 
@@ -61,8 +71,16 @@ impl Pointers {
         let kept = kept.and_then(|bytes| Pointer::parse(&bytes).ok());
         let kept = kept.filter(|pointer| pointer.target() == topic);
         let newest = kept.filter(|pointer| pointer.sequence() >= minimum);
-        let newest = newest.map(Arc::new);
-        self.lock().insert(topic, Topic { minimum, newest });
+        let kept = Kept {
+            topic: Topic {
+                info_hash: topic,
+                channel: channel.clone(),
+                key: *key,
+            },
+            minimum,
+            newest: newest.map(Arc::new),
+        };
+        self.lock().insert(topic, kept);
         self.version.send_modify(|version| *version += 1);
     }
 
@@ -72,10 +90,16 @@ impl Pointers {
         self.version.send_modify(|version| *version += 1);
     }
 
+    /// The channels whose pointers are taken.
+    pub fn followed(&self) -> Vec<Topic> {
+        let topics = self.lock();
+        topics.values().map(|kept| kept.topic.clone()).collect()
+    }
+
     /// Takes a pointer from anybody: `Err` if it is not one or not signed by the key that it names.
     pub fn offer_bytes(&self, bytes: &[u8]) -> Result<Offered, PointerError> {
         // Neighbours repeat what everybody knows: that costs no signature check.
-        let known = |topic: &Topic| topic.newest.as_ref().is_some_and(|p| p.encode() == bytes);
+        let known = |kept: &Kept| kept.newest.as_ref().is_some_and(|p| p.encode() == bytes);
         if self.lock().values().any(known) {
             return Ok(Offered::Known);
         }
@@ -111,7 +135,7 @@ impl Pointers {
         self.lock().get(topic)?.newest.clone()
     }
 
-    /// Changes whenever a newer pointer is there, of whichever channel.
+    /// Changes whenever a newer pointer is there, or a channel is followed anew.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -129,7 +153,7 @@ impl Pointers {
         self.directory.join(topic.to_string())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Topic>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Kept>> {
         self.topics.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

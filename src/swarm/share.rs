@@ -132,7 +132,8 @@ impl SharePolicy {
         }
     }
 
-    fn is_lan(&self, address: IpAddr) -> bool {
+    /// Within this machine's own networks or the configured ones, whatever `share` says.
+    pub fn is_lan(&self, address: IpAddr) -> bool {
         let link_local = match address {
             IpAddr::V4(v4) => v4.is_link_local(),
             IpAddr::V6(v6) => v6.is_unicast_link_local(),

@@ -159,14 +159,19 @@ fn the_whole_configuration_is_understood() {
     narswarm(["check-config", &config(&scratch, &text)]).success();
     let link =
         "magnet:?xs=urn:btpk:8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e&s=6e";
-    let text = format!("[[channel]]\nname = \"n\"\nkey = \"{KEY}\"\nlink = \"{link}\"");
-    let outcome = narswarm(["check-config", &config(&scratch, &text)]);
-    // Links come with the channel issue: until then they are refused, and not by accident.
-    assert!(
-        outcome.code == 0 || (outcome.code == 2 && outcome.stderr.contains("link")),
-        "{}",
-        outcome.stderr
-    );
+    let linked = |more: &str| format!("[[channel]]\n{more}\nlink = \"{link}\"");
+    narswarm(["check-config", &config(&scratch, &linked(""))]).success();
+    narswarm(["check-config", &config(&scratch, &linked("name = \"n\""))]).success();
+    // What is written beside the link must be what stands in it.
+    for more in [
+        "name = \"other\"",
+        &format!("key = \"{KEY}\""),
+        "manifest = \"/srv/channel\"",
+    ] {
+        narswarm(["check-config", &config(&scratch, &linked(more))])
+            .exits(2)
+            .says(&["channel.link"]);
+    }
 }
 
 #[test]

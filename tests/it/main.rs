@@ -9,6 +9,7 @@ mod bad_manifests;
 mod bad_rows;
 mod dead_dns;
 mod demo;
+mod discovery;
 mod exit_codes;
 mod many_nars_at_once;
 mod publishing;

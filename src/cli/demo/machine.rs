@@ -8,7 +8,7 @@ use crate::follow::{ChannelOptions, ManifestSource};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::{Node, NodeOptions, Role};
 use crate::store::StoreUri;
-use crate::swarm::{Share, SwarmOptions};
+use crate::swarm::{DiscoveryOptions, Share, SwarmOptions};
 
 use super::CHANNEL;
 
@@ -85,6 +85,11 @@ fn options(
             upload_limit: None,
             peers: vec![],
             trackers: vec![],
+            discovery: DiscoveryOptions {
+                dht: false,
+                bootstrap: vec![],
+                lsd: false,
+            },
             state: state.to_owned(),
             cache: state.join("cache"),
             cache_size: CACHE_SIZE,
@@ -95,6 +100,7 @@ fn options(
             key: key.clone(),
             source: ManifestSource::Directory(PathBuf::from(channel)),
             keep_releases: 1,
+            keep_files: false,
         }],
         upstreams: vec![],
         keys: TrustedKeys::default(),

@@ -26,7 +26,7 @@ pub use forgery::{Forgery, bytes_at, install, with_number};
 pub use hosts::Hosts;
 pub use http_client::{Response, get, head, request};
 pub use http_server::{Answer, HttpServer};
-pub use narswarm::{Outcome, narswarm};
+pub use narswarm::{Outcome, PROGRAM, narswarm};
 pub use node::Node;
 pub use node_config::NodeConfig;
 pub use place::Place;

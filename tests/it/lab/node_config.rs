@@ -17,7 +17,8 @@ pub struct NodeConfig {
     trusted: Vec<String>,
     sections: String,
     upload_limit: String,
-    listen: IpAddr,
+    listen: SocketAddr,
+    discovery: String,
     peers: Vec<String>,
     channels: String,
 }
@@ -54,14 +55,34 @@ impl NodeConfig {
             trusted: vec![],
             sections,
             upload_limit: "10GB/s".to_owned(),
-            listen: Ipv4Addr::LOCALHOST.into(),
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            discovery: "dht = false\nlsd = false\n".to_owned(),
             peers: vec![],
             channels: String::new(),
         }
     }
 
     pub fn listen(mut self, address: IpAddr) -> Self {
-        self.listen = address;
+        self.listen.set_ip(address);
+        self
+    }
+
+    pub fn port(mut self, port: u16) -> Self {
+        self.listen.set_port(port);
+        self
+    }
+
+    /// Takes part in the DHT that these nodes make up.
+    pub fn dht(mut self, bootstrap: &[SocketAddr]) -> Self {
+        let bootstrap: Vec<_> = bootstrap.iter().map(|node| format!("\"{node}\"")).collect();
+        let bootstrap = bootstrap.join(", ");
+        self.discovery = format!("dht = true\nbootstrap = [{bootstrap}]\nlsd = false\n");
+        self
+    }
+
+    /// Finds the others by multicast, and in no other way.
+    pub fn lsd(mut self) -> Self {
+        self.discovery = "dht = false\nlsd = true\n".to_owned();
         self
     }
 
@@ -101,6 +122,12 @@ impl NodeConfig {
         self
     }
 
+    /// Follows a channel of which nothing but the link is known.
+    pub fn link(mut self, link: &str) -> Self {
+        writeln!(self.channels, "[[channel]]\nlink = \"{link}\"").unwrap();
+        self
+    }
+
     pub fn upstream(mut self, url: &str, key: &str) -> Self {
         writeln!(
             self.channels,
@@ -120,10 +147,11 @@ impl NodeConfig {
             _ => String::new(),
         };
         let swarm = format!(
-            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\npeers = [{}]\ndht = false\nlsd = false\n",
-            SocketAddr::new(self.listen, 0),
+            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\npeers = [{}]\n{}",
+            self.listen,
             self.upload_limit,
             self.peers.join(", "),
+            self.discovery,
         );
         let state = format!("state = \"{}\"\n", self.state.display());
         let text = [&state, &trusted, &swarm, &self.sections, &self.channels].map(String::as_str);
