@@ -44,8 +44,11 @@ const KEPT_NODES: usize = 40;
 const MAX_KEPT_FILE: u64 = 64 * 1024;
 /// Between two looks at each channel. News travel by gossip; the DHT is for those who have nobody to ask.
 const ROUND: Duration = Duration::from_secs(300);
-/// While no node answers, or a channel has no pointer yet.
-const HASTY_ROUND: Duration = Duration::from_secs(15);
+/// While a channel has no pointer yet.
+const HASTY_ROUND: Duration = Duration::from_secs(30);
+/// While hardly anybody answers: a round then costs next to nothing.
+const LONELY_ROUND: Duration = Duration::from_secs(5);
+const LONELY: usize = 4;
 /// After news from elsewhere the DHT is looked at within this.
 const NEWS_SPREAD: Duration = Duration::from_secs(10);
 /// Nodes forget an item or an announce after an hour or two.
@@ -127,8 +130,7 @@ impl Dht {
             // With other nodes to begin at, a table that stayed empty is begun anew.
             while self.parts.view.borrow().nodes > 0 || self.bootstrap() == bootstrap {
                 news.mark_unchanged();
-                let complete = self.round(&node).await;
-                let pause = if complete { ROUND } else { HASTY_ROUND };
+                let pause = self.round(&node).await;
                 // Each agent at another moment.
                 let chance: f64 = rand::rng().random_range(0.0..1.0);
                 tokio::select! {
@@ -139,8 +141,8 @@ impl Dht {
         }
     }
 
-    /// One look at every channel. Returns whether nodes answer and each channel has a pointer.
-    async fn round(&mut self, node: &AsyncDht) -> bool {
+    /// One look at every channel. Returns how long to wait for the next.
+    async fn round(&mut self, node: &AsyncDht) -> Duration {
         let announces = self.announces();
         let mut complete = true;
         for topic in self.parts.pointers.followed() {
@@ -156,7 +158,11 @@ impl Dht {
             last_error: None,
         });
         self.keep(&nodes);
-        complete && !nodes.is_empty()
+        match complete {
+            true if !nodes.is_empty() => ROUND,
+            _ if nodes.len() < LONELY => LONELY_ROUND,
+            _ => HASTY_ROUND,
+        }
     }
 
     /// Gets the pointer; gives ours where the DHT lags behind, and from time to time.

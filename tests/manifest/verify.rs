@@ -98,6 +98,15 @@ fn a_key_of_the_same_name_is_not_the_key() {
 }
 
 #[test]
+fn a_key_from_a_link_has_no_name_and_verifies_all_the_same() {
+    let unnamed = |name: &str| PublicKey::unnamed(&sample::key(name).public().bytes()).unwrap();
+    assert!(verify("example-unstable", &[unnamed("example-1")], 0).is_ok());
+    let (error, text) = message(verify("example-unstable", &[unnamed("stranger-1")], 0));
+    assert!(matches!(error, VerifyError::UnknownKey { .. }), "{text}");
+    assert!(text.contains("the link's"), "{text}");
+}
+
+#[test]
 fn no_signature_is_no_known_key() {
     let bytes = b"d6:header2:de10:signatureslee";
     let signed = SignedManifest::parse(bytes).unwrap();
