@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use crate::nix::{HashPart, NarHash};
 use crate::store::Store;
 use crate::torrent::InfoHash;
@@ -17,6 +19,7 @@ pub struct Offers {
     /// Sorted by hash part: 52 bytes a path, where a hash map would take 100.
     installed: RwLock<Arc<[(HashPart, NarHash)]>>,
     withdrawn: RwLock<HashSet<InfoHash>>,
+    version: watch::Sender<u64>,
 }
 
 impl Offers {
@@ -26,7 +29,18 @@ impl Offers {
             catalog: RwLock::default(),
             installed: RwLock::new(Arc::new([])),
             withdrawn: RwLock::default(),
+            version: watch::Sender::new(0),
         }
+    }
+
+    /// Changes whenever something else may be offered than before.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Something else may be offered than before.
+    pub fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
     }
 
     pub fn store(&self) -> Option<&Store> {
@@ -42,6 +56,7 @@ impl Offers {
 
     pub fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.changed();
     }
 
     pub fn set_installed(&self, mut installed: Vec<(HashPart, NarHash)>) {
@@ -50,6 +65,7 @@ impl Offers {
             .installed
             .write()
             .unwrap_or_else(PoisonError::into_inner) = installed.into();
+        self.changed();
     }
 
     /// Whether the store has this path with this content.
@@ -90,6 +106,7 @@ impl Offers {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(info_hash);
+        self.changed();
     }
 
     pub fn is_withdrawn(&self, info_hash: &InfoHash) -> bool {

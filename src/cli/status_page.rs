@@ -110,11 +110,13 @@ fn swarm(status: &Value) -> Vec<String> {
         0 => String::new(),
         wasted => format!(", {} fetched in vain", Size(wasted)),
     };
-    vec![
-        format!(
-            "peers     {} known, {} answered",
-            swarm["peers"], swarm["reachable"]
-        ),
+    let nat = swarm["nat"].as_str();
+    let nat = nat.map(|reason| format!("          {reason}"));
+    let peers = format!(
+        "peers     {} known, {} answered, {} neighbours",
+        swarm["peers"], swarm["reachable"], swarm["neighbours"]
+    );
+    let others = vec![
         format!(
             "offered   {} paths, {}{withdrawn}",
             offer["paths"],
@@ -125,7 +127,8 @@ fn swarm(status: &Value) -> Vec<String> {
             size(&bytes["uploaded"]),
             swarm["uploading_to"]
         ),
-    ]
+    ];
+    [peers].into_iter().chain(nat).chain(others).collect()
 }
 
 fn given(status: &Value) -> Vec<String> {
@@ -265,7 +268,7 @@ mod tests {
                   "last_error": "it does not answer" },
                 { "name": "new", "state": "none" },
             ],
-            "swarm": { "peers": 12, "reachable": 8, "uploading_to": 3 },
+            "swarm": { "peers": 12, "reachable": 8, "uploading_to": 3, "neighbours": 5 },
             "offer": { "paths": 2034, "bytes": 8_300_000_000u64, "withdrawn": 0 },
             "bytes": { "swarm": 800, "store": 100, "upstream": 100, "uploaded": 3_200_000_000u64, "wasted": 0 },
             "downloads": [{ "store_path": "05xf-hello", "done": 10, "size": 20, "source": "swarm" }],
@@ -287,7 +290,7 @@ Channels
   new     none   no manifest yet
 
 Swarm
-  peers     12 known, 8 answered
+  peers     12 known, 8 answered, 5 neighbours
   offered   2034 paths, 8.30 GB
   uploaded  3.20 GB since the start, to 3 peers now
 

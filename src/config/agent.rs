@@ -22,6 +22,12 @@ pub use crate::serve::Role;
 const DEFAULT_STATE: &str = "/var/lib/narswarm";
 /// A configuration is a page; anything larger is not one.
 const MAX_FILE: u64 = 1 << 20;
+/// Topic connections of a channel: an agent looks up rows among so many and their neighbours.
+const AGENT_NEIGHBOURS: usize = 16;
+/// A seedbox knows what many have, and is asked for it.
+const SEEDBOX_NEIGHBOURS: usize = 200;
+/// Each neighbour costs a connection, and a bit for each row of the channel.
+const MAX_NEIGHBOURS: usize = 2000;
 /// The cache that most of the world uses, and its key.
 const NIXOS_CACHE: &str = "https://cache.nixos.org/";
 const NIXOS_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
@@ -148,7 +154,7 @@ impl Checker<'_> {
         self.warn_of_swarm(&file.swarm, &mut warnings);
         let options = NodeOptions {
             role: Role::Agent,
-            swarm: self.swarm(&file.swarm, &state, file.cache.size.0, hold)?,
+            swarm: self.swarm(Role::Agent, &file.swarm, &state, file.cache.size.0, hold)?,
             state,
             shim: file.shim.listen,
             shim_socket: None,
@@ -171,6 +177,7 @@ impl Checker<'_> {
         let options = NodeOptions {
             role: Role::Seedbox,
             swarm: self.swarm(
+                Role::Seedbox,
                 &file.swarm,
                 &state,
                 super::sections::Cache::default().size.0,
@@ -225,11 +232,21 @@ impl Checker<'_> {
 
     fn swarm(
         &self,
+        role: Role,
         section: &SwarmSection,
         state: &Path,
         cache_size: u64,
         hold: Option<PathBuf>,
     ) -> Result<SwarmOptions, ConfigError> {
+        let seedbox = role == Role::Seedbox || hold.is_some();
+        let neighbours = section.neighbours.unwrap_or(match seedbox {
+            true => SEEDBOX_NEIGHBOURS,
+            false => AGENT_NEIGHBOURS,
+        });
+        if neighbours > MAX_NEIGHBOURS {
+            let reason = format!("{neighbours} are more than {MAX_NEIGHBOURS}");
+            return Err(self.error("swarm.neighbours", &reason));
+        }
         Ok(SwarmOptions {
             listen: section.listen,
             share: self.parse("swarm.share", &section.share)?,
@@ -242,6 +259,8 @@ impl Checker<'_> {
                 bootstrap: self.parse_all("swarm.bootstrap", &section.bootstrap)?,
                 lsd: section.lsd,
             },
+            neighbours,
+            seedbox,
             state: state.to_owned(),
             cache: cache_directory(state),
             cache_size,

@@ -83,6 +83,8 @@ pub struct SwarmSection {
     pub upload_limit: Rate,
     pub peers: Vec<String>,
     pub trackers: Vec<String>,
+    /// More for a seedbox than for an agent.
+    pub neighbours: Option<usize>,
     pub dht: bool,
     pub bootstrap: Vec<String>,
     pub lsd: bool,
@@ -98,6 +100,7 @@ impl Default for SwarmSection {
             upload_limit: Rate(2_000_000),
             peers: vec![],
             trackers: vec![],
+            neighbours: None,
             dht: true,
             bootstrap: vec![],
             lsd: true,

@@ -223,6 +223,8 @@ impl Channels {
 
     fn publish_catalog(&self) {
         let releases: Vec<Vec<Release>> = self.followed().iter().map(|f| f.releases()).collect();
+        let topics = self.topics().into_iter();
+        self.swarm.set_topics(topics.zip(releases.iter().cloned()));
         // The newest of each channel before the older ones of any.
         let depth = releases.iter().map(Vec::len).max().unwrap_or(0);
         let ordered: Vec<Release> = (0..depth)

@@ -92,6 +92,13 @@ pub struct SwarmView {
     reachable: usize,
     pub uploading_to: usize,
     dht_nodes: usize,
+    /// Topic connections.
+    pub neighbours: usize,
+    /// This machine's peer port, as neighbours see it: open, closed or unknown.
+    port: &'static str,
+    /// What stands in the way of connections, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nat: Option<String>,
     /// How DHT nodes see this machine, and whether that address was not reachable from outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     dht: Option<DhtStatus>,
@@ -154,6 +161,7 @@ impl StatusReport {
     pub fn read(&self) -> Status {
         let (known, reachable, uploading_to) = self.swarm.peer_counts();
         let dht = self.swarm.dht();
+        let gossip = self.swarm.gossip();
         let offer = self.swarm.offered();
         let statuses = self.channels.statuses();
         // Read after the channels: an error is counted before it stands in a channel's status.
@@ -233,6 +241,9 @@ impl StatusReport {
                     last_error: dht.last_error,
                 }),
                 lsd: self.swarm.lsd().map(|works| works.is_ok()),
+                neighbours: gossip.neighbours,
+                port: gossip.port.as_str(),
+                nat: gossip.nat(self.swarm.address().port()),
             },
             bytes: Bytes {
                 store: totals.store,

@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use librqbit::api::TorrentIdOrHash;
-use librqbit::{AddTorrent, AddTorrentOptions, PeerConnectionOptions, Session, SessionOptions};
+use librqbit::{
+    AddTorrent, AddTorrentOptions, ListenerOptions, PeerConnectionOptions, Session, SessionOptions,
+};
 use librqbit_core::hash_id::Id20;
 use moka::future::Cache;
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,9 +29,10 @@ use super::metadata::{self, MetadataError};
 use super::offer_book::OfferBook;
 use super::part_file::PartFile;
 use super::payload_directory::{NoRoom, PayloadDirectory, Room};
-use super::peers::PeerBook;
 use super::reuse::Reusing;
+use super::sources::Sources;
 use super::storage::PartStorageFactory;
+use super::witness::Witness;
 
 /// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
 const DISK_PERMITS: usize = 64;
@@ -38,6 +44,14 @@ const REQUEST_WINDOW: usize = 128;
 const SHOWN_LATELY: Duration = Duration::from_secs(600);
 /// Info dicts in memory between narinfo and NAR; most have a few hundred bytes.
 const KNOWN_INFOS: u64 = 1000;
+/// Peers that a download starts with; each costs a connection, and more follow through the tracker.
+const MAX_FIRST_PEERS: usize = 80;
+/// A neighbour answers in a round trip when it knows the info dict.
+const NEIGHBOUR_HEAD_START: Duration = Duration::from_millis(300);
+/// It may have to encode a large NAR to compute it.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is looked at who delivers.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PEER_SILENCE: Duration = Duration::from_secs(20);
 
@@ -89,9 +103,9 @@ impl Expected {
 pub enum Prospect {
     /// It is on this machine's disk.
     Here,
-    /// A peer has shown lately that it has the payload.
+    /// A peer has shown lately that it has the payload, or says so.
     Shown,
-    /// There are peers that answer.
+    /// There are peers that answer, and have not said that they lack it.
     Reachable,
     Nobody,
 }
@@ -123,7 +137,7 @@ impl Drop for Download {
 
 /// What downloads are made of.
 pub struct DownloadsParts {
-    pub peers: Arc<PeerBook>,
+    pub sources: Arc<Sources>,
     pub infos: Arc<InfoDicts>,
     pub book: Arc<OfferBook>,
     pub directory: PayloadDirectory,
@@ -136,7 +150,7 @@ pub struct DownloadsParts {
 pub struct Downloads {
     session: Arc<Session>,
     tracker: Arc<LocalTracker>,
-    peers: Arc<PeerBook>,
+    sources: Arc<Sources>,
     pub(super) infos: Arc<InfoDicts>,
     /// Info dicts of a moment ago, and those being fetched.
     known: Cache<InfoHash, Arc<InfoDict>>,
@@ -164,7 +178,7 @@ pub(super) struct Claim {
 impl Downloads {
     pub async fn start(parts: DownloadsParts) -> Result<Arc<Self>, DownloadError> {
         let DownloadsParts {
-            peers,
+            sources,
             infos,
             book,
             directory,
@@ -177,11 +191,18 @@ impl Downloads {
             path: directory.path().to_owned(),
             source,
         };
-        let tracker = LocalTracker::start(peers.clone(), stop.clone())
+        let tracker = LocalTracker::start(sources.clone(), stop.clone())
             .await
             .map_err(disk)?;
+        // Holders behind NAT connect to our port, and from there to this one.
+        let listen = ListenerOptions {
+            listen_addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            ipv4_only: true,
+            ..ListenerOptions::default()
+        };
         let options = SessionOptions {
             dht: None,
+            listen: Some(listen),
             disable_upload: true,
             disable_local_service_discovery: true,
             peer_id: Some(Id20::new(peer_id)),
@@ -192,10 +213,13 @@ impl Downloads {
         };
         let session = Session::new_with_opts(directory.path().to_owned(), options).await;
         let session = session.map_err(|error| DownloadError::Engine(format!("{error:#}")))?;
+        if let Some(address) = session.listen_addr() {
+            sources.gossip().dial_backs.set_engine(address.port());
+        }
         Ok(Arc::new(Self {
             session,
             tracker,
-            peers,
+            sources,
             infos,
             known: Cache::new(KNOWN_INFOS),
             shown: Cache::builder()
@@ -236,9 +260,9 @@ impl Downloads {
         let running = self.lock().get(info_hash).and_then(Weak::upgrade);
         if running.is_some_and(whole) || self.kept(info_hash).is_some() {
             Prospect::Here
-        } else if self.shown.contains_key(info_hash) {
+        } else if self.shown.contains_key(info_hash) || self.sources.has_holders(info_hash) {
             Prospect::Shown
-        } else if self.peers.reachable() > 0 {
+        } else if self.sources.may_have(info_hash) {
             Prospect::Reachable
         } else {
             Prospect::Nobody
@@ -247,7 +271,12 @@ impl Downloads {
 
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
-        !self.peers.is_empty()
+        !self.sources.peers().is_empty()
+    }
+
+    /// Asks the neighbours who has this payload: the answer is there when it is needed.
+    pub fn seek(&self, info_hash: &InfoHash) {
+        self.sources.gossip().seek(*info_hash);
     }
 
     pub fn cache_size(&self) -> u64 {
@@ -267,10 +296,10 @@ impl Downloads {
         if let Some(info) = self.infos.get(&wanted.info_hash)? {
             return Ok(Arc::new(info));
         }
-        if self.peers.is_empty() {
+        if !self.has_peers() {
             return Err(DownloadError::NoPeers);
         }
-        let info = metadata::fetch(&self.peers, wanted.info_hash, self.peer_id).await?;
+        let info = self.fetch_info(wanted.info_hash).await?;
         self.shown.insert(wanted.info_hash, ()).await;
         if !wanted.length.allows(info.length) {
             return Err(DownloadError::Length {
@@ -282,7 +311,37 @@ impl Downloads {
             // It is only sought again after a restart.
             tracing::warn!(%error, "an info dict could not be kept");
         }
-        Ok(Arc::new(info))
+        Ok(info)
+    }
+
+    /// A neighbour that has the payload answers in one round trip; the others are asked when it does not.
+    async fn fetch_info(&self, info_hash: InfoHash) -> Result<Arc<InfoDict>, MetadataError> {
+        self.seek(&info_hash);
+        let mut from_neighbour = pin!(self.sources.gossip().info(info_hash));
+        let silent = match timeout(NEIGHBOUR_HEAD_START, &mut from_neighbour).await {
+            Ok(Some(info)) => return Ok(info),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        let ask = async {
+            let candidates = self.sources.wait(&info_hash).await;
+            metadata::fetch(candidates, self.sources.peers(), info_hash, self.peer_id).await
+        };
+        if !silent {
+            return ask.await.map(Arc::new);
+        }
+        let mut asked = pin!(ask);
+        tokio::select! {
+            Some(info) = &mut from_neighbour => Ok(info),
+            asked = &mut asked => match asked {
+                Ok(info) => Ok(Arc::new(info)),
+                // It may be computing the dict, and be the only one that can.
+                Err(error) => match timeout(NEIGHBOUR_PATIENCE, from_neighbour).await {
+                    Ok(Some(info)) => Ok(info),
+                    _ => Err(error),
+                },
+            },
+        }
     }
 
     /// The payload that is kept, the download that runs, or a new one: then as soon as there is room for it.
@@ -378,6 +437,7 @@ impl Downloads {
             self.run_engine(&part, &stop).await
         };
         self.tracker.forget(&info_hash);
+        self.sources.gossip().dial_backs.forget(&info_hash);
         if let Err(error) = result {
             tracing::warn!(%info_hash, %error, "a download failed");
         }
@@ -412,7 +472,9 @@ impl Downloads {
         stop: &CancellationToken,
     ) -> Result<(), DownloadError> {
         let info_hash = part.info_hash();
-        let peers = self.peers.candidates();
+        let mut peers = self.sources.of(&info_hash);
+        peers.truncate(MAX_FIRST_PEERS);
+        self.sources.gossip().ask_dial_backs(&info_hash);
         self.tracker.register(info_hash, &peers);
         let options = AddTorrentOptions {
             overwrite: true,
@@ -440,6 +502,9 @@ impl Downloads {
             .add_torrent(AddTorrent::from_bytes(metainfo), Some(options))
             .await
             .map_err(engine)?;
+        let handle = added.into_handle();
+        let mut witness = Witness::new(info_hash, self.sources.clone());
+        let mut look = interval(LOOK_INTERVAL);
         loop {
             if part.is_complete() || part.failure().is_some() {
                 break;
@@ -447,9 +512,16 @@ impl Downloads {
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = progress.changed() => if changed.is_err() { break },
+                _ = look.tick() => {
+                    handle.iter().for_each(|handle| witness.look(handle));
+                    if part.bytes_done() == 0 {
+                        self.sources.gossip().ask_dial_backs(&info_hash);
+                    }
+                }
             }
         }
-        if let Some(live) = added.into_handle().and_then(|torrent| torrent.live()) {
+        handle.iter().for_each(|handle| witness.look(handle));
+        if let Some(live) = handle.and_then(|torrent| torrent.live()) {
             // Blocks that came twice, of pieces that did not have their hash, or of pieces that were not finished.
             let stats = live.stats_snapshot();
             let used = stats.downloaded_and_checked_bytes;

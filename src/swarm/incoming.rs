@@ -1,4 +1,4 @@
-//! A connection that somebody opened to us, up to its handshake: by the info hash it is told what it is for.
+//! A connection up to its peer's handshake: by the info hash it is told what it is for.
 
 use std::io;
 use std::time::Duration;
@@ -22,14 +22,17 @@ pub enum IncomingError {
     Silent,
 }
 
-/// A peer after its handshake, before ours.
+/// A peer after its handshake.
 pub struct Incoming {
     pub hello: PeerHello,
     pub reader: PeerReader<OwnedReadHalf>,
     pub write: OwnedWriteHalf,
+    /// Whether our handshake has been sent already.
+    pub greeted: bool,
 }
 
 impl Incoming {
+    /// Reads the handshake.
     pub async fn read(stream: TcpStream) -> Result<Self, IncomingError> {
         // Both only make small NARs fast; a socket that refuses them still works.
         let _ = stream.set_nodelay(true);
@@ -43,6 +46,7 @@ impl Incoming {
             hello,
             reader,
             write,
+            greeted: false,
         })
     }
 }

@@ -10,8 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::gossip::Gossip;
 use super::incoming::{Incoming, IncomingError};
-use super::limits::Places;
+use super::limits::{Place, Places};
 use super::offer::OfferError;
 use super::seeder::{Seeder, SeederError};
 use super::share::SharePolicy;
@@ -22,6 +23,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// What lies behind the port.
 pub struct Entrance {
     pub seeder: Arc<Seeder>,
+    pub gossip: Arc<Gossip>,
     pub policy: Arc<SharePolicy>,
     pub places: Places,
     pub tasks: TaskTracker,
@@ -34,6 +36,8 @@ enum EntranceError {
     Incoming(#[from] IncomingError),
     #[error(transparent)]
     Seeder(#[from] SeederError),
+    #[error("handing a connection on to librqbit: {0}")]
+    DialBack(#[from] io::Error),
 }
 
 impl Entrance {
@@ -56,7 +60,10 @@ impl Entrance {
     }
 
     fn enter(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
-        if !self.policy.allows(address) {
+        // Seen through an IPv6 socket, an IPv4 address looks like another one.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let expected = self.gossip.dial_backs.expects(address.ip());
+        if !self.policy.allows(address) && !expected {
             tracing::debug!(%address, share = self.policy.share().as_str(), "refused a peer: not within what is shared");
             return;
         }
@@ -66,11 +73,9 @@ impl Entrance {
         };
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
-            let _place = place;
             tokio::select! {
                 () = self.stop.cancelled() => {}
-                () = self.policy.refuses(address) => {}
-                result = self.dispatch(stream) => match result {
+                result = self.dispatch(stream, address, place) => match result {
                     Ok(()) => {}
                     Err(EntranceError::Seeder(SeederError::Offer(error @ OfferError::Withdrawn { .. }))) => {
                         self.seeder.counters.error(error.to_string());
@@ -82,11 +87,30 @@ impl Entrance {
     }
 
     /// The info hash says what the peer wants. What is not offered is hung up on, without a word.
-    async fn dispatch(&self, stream: TcpStream) -> Result<(), EntranceError> {
+    async fn dispatch(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: Place,
+    ) -> Result<(), EntranceError> {
         let peer = Incoming::read(stream).await?;
-        match self.seeder.book.find(&peer.hello.info_hash) {
-            Some(offer) => Ok(self.seeder.serve(offer, peer).await?),
-            None => Ok(()),
+        let info_hash = peer.hello.info_hash;
+        if let Some(asked) = self.gossip.dial_backs.take(address.ip(), info_hash) {
+            self.gossip.dialled_back(&asked, peer, &info_hash).await?;
+            return Ok(());
+        }
+        if self.gossip.is_topic(&info_hash) && self.policy.allows(address) {
+            // Neighbours have slots of their own.
+            drop(place);
+            self.gossip.accept(peer, address).await;
+            return Ok(());
+        }
+        let Some(offer) = self.seeder.book.find(&info_hash) else {
+            return Ok(());
+        };
+        tokio::select! {
+            () = self.policy.refuses(address) => Ok(()),
+            served = self.seeder.serve(offer, peer) => Ok(served?),
         }
     }
 }

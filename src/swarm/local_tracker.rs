@@ -21,12 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::torrent::InfoHash;
 
-use super::peers::PeerBook;
+use super::sources::Sources;
 
 /// An answer without news: below every client's and proxy's idea of a dead request.
 const HOLD: Duration = Duration::from_secs(50);
 /// librqbit sleeps this long between an answer and its next question.
 pub const POLL: Duration = Duration::from_secs(1);
+
+/// Peers that one download is told of: each costs a connection.
+const MAX_TOLD: usize = 160;
 
 /// What a tracker answers (BEP 3), peers in compact form (BEP 23, BEP 7).
 #[derive(Serialize)]
@@ -39,7 +42,7 @@ struct Answer {
 }
 
 pub struct LocalTracker {
-    peers: Arc<PeerBook>,
+    sources: Arc<Sources>,
     /// Per running download, whom it was told of.
     told: Mutex<HashMap<InfoHash, HashSet<SocketAddr>>>,
     address: SocketAddr,
@@ -47,10 +50,10 @@ pub struct LocalTracker {
 
 impl LocalTracker {
     /// Binds a free loopback port and serves until `stop`.
-    pub async fn start(peers: Arc<PeerBook>, stop: CancellationToken) -> io::Result<Arc<Self>> {
+    pub async fn start(sources: Arc<Sources>, stop: CancellationToken) -> io::Result<Arc<Self>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let tracker = Arc::new(Self {
-            peers,
+            sources,
             told: Mutex::default(),
             address: listener.local_addr()?,
         });
@@ -125,23 +128,26 @@ impl LocalTracker {
 
     /// Waits for peers that this download does not know yet.
     async fn news(&self, info_hash: InfoHash) -> Vec<SocketAddr> {
-        let mut changes = self.peers.changes();
+        let mut changes = self.sources.changes();
         let wait = async {
             loop {
-                let candidates = self.peers.candidates();
+                let candidates = self.sources.of(&info_hash);
                 match self.told().get_mut(&info_hash) {
                     None => return Vec::new(),
                     Some(told) => {
+                        let room = MAX_TOLD.saturating_sub(told.len());
                         let fresh: Vec<SocketAddr> = candidates
                             .into_iter()
-                            .filter(|peer| told.insert(*peer))
+                            .filter(|peer| !told.contains(peer))
+                            .take(room)
                             .collect();
+                        told.extend(&fresh);
                         if !fresh.is_empty() {
                             return fresh;
                         }
                     }
                 }
-                if changes.changed().await.is_err() {
+                if !changes.changed().await {
                     return Vec::new();
                 }
             }
@@ -166,6 +172,7 @@ fn info_hash_of(query: &str) -> Option<InfoHash> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::gossip;
     use crate::swarm::peers::PeerOrigin;
 
     async fn announce(tracker: &LocalTracker, info_hash: InfoHash) -> String {
@@ -181,8 +188,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_waits_for_a_new_peer() {
-        let peers = Arc::new(PeerBook::default());
-        let tracker = LocalTracker::start(peers.clone(), CancellationToken::new())
+        let place = tempfile::tempdir().unwrap();
+        let (peers, gossip) = gossip::lab::alone(place.path());
+        let sources = Arc::new(Sources::new(peers.clone(), gossip));
+        let tracker = LocalTracker::start(sources, CancellationToken::new())
             .await
             .unwrap();
         let info_hash = InfoHash::from_bytes([0xfe; 20]);

@@ -13,13 +13,14 @@ use librqbit_peer_protocol::{
 
 use crate::torrent::{InfoHash, bencode::Writer};
 
+use super::gossip;
 use super::wire::{HANDSHAKE_LEN, RESERVED_FAST};
 
 const ID_UNCHOKE: u8 = 1;
 const ID_HAVE: u8 = 4;
 const ID_BITFIELD: u8 = 5;
 const ID_PIECE: u8 = 7;
-const ID_EXTENDED: u8 = 20;
+pub const ID_EXTENDED: u8 = 20;
 const ID_HAVE_ALL: u8 = 14;
 const ID_HAVE_NONE: u8 = 15;
 const ID_REJECT: u8 = 16;
@@ -28,6 +29,9 @@ const ID_REJECT: u8 = 16;
 const EXTENSION_HANDSHAKE: u8 = 0;
 /// The id under which peers send us ut_metadata messages (BEP 10: the receiver chooses).
 pub const OUR_UT_METADATA: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_METADATA;
+
+/// The id under which peers send us gossip.
+pub const OUR_GOSSIP: u8 = OUR_UT_METADATA + 16;
 
 /// Appends the handshake. Whoever sets `fast` must say HAVE_ALL, HAVE_NONE or a bitfield next (BEP 6).
 pub fn put_handshake(out: &mut BytesMut, info_hash: InfoHash, peer_id: [u8; 20], fast: bool) {
@@ -88,6 +92,8 @@ pub fn put_frame(out: &mut BytesMut, id: u8, body: &[u8]) {
 
 /// What we say of ourselves in the extended handshake.
 pub struct OurHello {
+    /// Whether we gossip on this connection.
+    pub gossip: bool,
     pub port: Option<u16>,
     pub metadata_size: Option<u32>,
     /// How many requests may wait at us; clients keep at most so many in flight.
@@ -102,6 +108,9 @@ pub fn put_hello(out: &mut BytesMut, hello: &OurHello) {
     dict.open_dict();
     dict.bytes("m");
     dict.open_dict();
+    if hello.gossip {
+        dict.unsigned_at(gossip::EXTENSION, OUR_GOSSIP.into());
+    }
     dict.unsigned_at("ut_metadata", OUR_UT_METADATA.into());
     dict.close();
     if let Some(size) = hello.metadata_size {
@@ -116,9 +125,21 @@ pub fn put_hello(out: &mut BytesMut, hello: &OurHello) {
     }
     dict.bytes_at("v", concat!("narswarm ", env!("CARGO_PKG_VERSION")));
     dict.close();
-    let mut body = vec![EXTENSION_HANDSHAKE];
-    body.extend_from_slice(&dict.finish());
-    put_frame(out, ID_EXTENDED, &body);
+    put_extended(out, EXTENSION_HANDSHAKE, &dict.finish());
+}
+
+/// A message of an extension (BEP 10), under the id that the peer chose for it.
+pub fn put_extended(out: &mut BytesMut, extension: u8, body: &[u8]) {
+    out.reserve(6 + body.len());
+    out.put_u32(2 + body.len() as u32);
+    out.put_u8(ID_EXTENDED);
+    out.put_u8(extension);
+    out.put_slice(body);
+}
+
+/// A frame without a message (BEP 3).
+pub fn put_keep_alive(out: &mut BytesMut) {
+    out.put_u32(0);
 }
 
 /// One 16 KiB piece of the info dict (BEP 9), under the id that the peer chose.

@@ -44,13 +44,14 @@ pub enum MetadataError {
     Dict(#[from] TorrentError),
 }
 
-/// The info dict of `info_hash`, from whichever of the known peers answers first.
+/// The info dict of `info_hash`, from whichever of `candidates` answers first.
 pub async fn fetch(
+    candidates: Vec<SocketAddr>,
     peers: &PeerBook,
     info_hash: InfoHash,
     peer_id: [u8; 20],
 ) -> Result<InfoDict, MetadataError> {
-    let mut waiting = peers.candidates().into_iter();
+    let mut waiting = candidates.into_iter();
     let asked = waiting.len();
     let ask = |address| async move { (address, fetch_from(address, info_hash, peer_id).await) };
     let mut asking: FuturesUnordered<_> = waiting.by_ref().take(PARALLEL).map(ask).collect();
@@ -100,6 +101,7 @@ async fn converse(
     messages::put_hello(
         &mut out,
         &OurHello {
+            gossip: false,
             port: None,
             metadata_size: None,
             reqq: 1,
@@ -118,6 +120,7 @@ async fn converse(
         if let PeerMessage::Hello {
             ut_metadata,
             metadata_size,
+            ..
         } = reader.next().await?
         {
             match (ut_metadata, metadata_size) {

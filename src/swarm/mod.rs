@@ -3,6 +3,7 @@
 mod dht;
 mod discovery;
 mod downloads;
+mod gossip;
 mod incoming;
 mod limits;
 mod listener;
@@ -19,10 +20,12 @@ mod pointers;
 mod reuse;
 mod seeder;
 mod share;
+mod sources;
 mod spool;
 mod storage;
 mod trackers;
 mod wire;
+mod witness;
 mod workshop;
 
 use std::io;
@@ -38,13 +41,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::catalog::{InfoDicts, Offers, PlainFile};
+use crate::catalog::{InfoDicts, Offers, PlainFile, Release};
 use crate::runtime::Counters;
 use crate::torrent::InfoHash;
 
 pub use dht::{DhtView, put_pointer};
 pub use discovery::DiscoveryOptions;
 pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Prospect, Wanted};
+pub use gossip::{GossipReport, Port};
 pub use part_file::PartFile;
 pub use pointers::{Offered, Pointers, Topic};
 pub use share::{Network, NetworkError, Share, ShareError};
@@ -52,6 +56,7 @@ pub use spool::{Progress as SpoolProgress, Spool};
 
 use discovery::{Discovery, DiscoveryParts};
 use downloads::DownloadsParts;
+use gossip::{Gossip, GossipParts};
 use limits::{Places, UploadLimit};
 use listener::Entrance;
 use offer_book::{OfferBook, OfferSummary};
@@ -59,6 +64,7 @@ use payload_directory::PayloadDirectory;
 use peers::{PeerBook, PeerOrigin};
 use seeder::Seeder;
 use share::SharePolicy;
+use sources::Sources;
 use trackers::Announcer;
 
 /// BEP 20: client and version, then random.
@@ -75,6 +81,10 @@ pub struct SwarmOptions {
     pub peers: Vec<SocketAddr>,
     pub trackers: Vec<Url>,
     pub discovery: DiscoveryOptions,
+    /// Topic connections of each channel at most.
+    pub neighbours: usize,
+    /// Whether this is a seedbox, as the neighbours are told.
+    pub seedbox: bool,
     /// Where pointers and DHT nodes are kept.
     pub state: PathBuf,
     pub cache: PathBuf,
@@ -102,6 +112,7 @@ impl SwarmOptions {
                 self.discovery.bootstrap != new.discovery.bootstrap,
             ),
             ("swarm.lsd", self.discovery.lsd != new.discovery.lsd),
+            ("swarm.neighbours", self.neighbours != new.neighbours),
             ("cache.size", self.cache_size != new.cache_size),
             ("hold.location", self.hold != new.hold),
         ]
@@ -137,6 +148,7 @@ pub struct Swarm {
     book: Arc<OfferBook>,
     peers: Arc<PeerBook>,
     pointers: Arc<Pointers>,
+    gossip: Arc<Gossip>,
     policy: Arc<SharePolicy>,
     seeder: Arc<Seeder>,
     announcer: Announcer,
@@ -193,9 +205,23 @@ impl Swarm {
             peer_id,
             port: address.port(),
         });
+        let gossip = Gossip::start(GossipParts {
+            peer_id,
+            port: address.port(),
+            seedbox: options.seedbox,
+            neighbours: options.neighbours,
+            policy: policy.clone(),
+            peers: peers.clone(),
+            pointers: pointers.clone(),
+            book: book.clone(),
+            seeder: seeder.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
         let places = Places::default();
         let entrance = Entrance {
             seeder: seeder.clone(),
+            gossip: gossip.clone(),
             policy: policy.clone(),
             places: places.clone(),
             tasks: tasks.clone(),
@@ -203,7 +229,7 @@ impl Swarm {
         };
         tasks.spawn(entrance.listen(listener));
         let parts = DownloadsParts {
-            peers: peers.clone(),
+            sources: Arc::new(Sources::new(peers.clone(), gossip.clone())),
             infos,
             book: book.clone(),
             directory,
@@ -235,6 +261,7 @@ impl Swarm {
             book,
             peers,
             pointers,
+            gossip,
             policy,
             seeder,
             announcer,
@@ -262,6 +289,16 @@ impl Swarm {
     /// Serves these files (manifests, layers, release files) beside the payloads.
     pub fn set_files(&self, files: Vec<PlainFile>) {
         self.book.set_files(files);
+    }
+
+    /// The followed channels' topics with their kept releases: what neighbours are spoken to about.
+    pub fn set_topics(&self, channels: impl IntoIterator<Item = (InfoHash, Vec<Release>)>) {
+        self.gossip.set_topics(channels);
+    }
+
+    /// Neighbours, and what they say of our port.
+    pub fn gossip(&self) -> GossipReport {
+        self.gossip.report()
     }
 
     /// Peers that a verified manifest names.

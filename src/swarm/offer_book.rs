@@ -7,9 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::catalog::{Entry, InfoDicts, Offers, PlainFile};
+use tokio::sync::watch;
+
+use crate::catalog::{Entry, InfoDicts, Offers, PlainFile, Release};
+use crate::manifest::Row;
 use crate::torrent::InfoHash;
 
+use super::gossip::{LayerId, Layers, RowSet};
 use super::offer::{Content, Offer};
 use super::part_file::PartFile;
 use super::payload_directory::PayloadDirectory;
@@ -149,26 +153,20 @@ impl OfferBook {
 
     /// What is offered now, whatever its bytes come from: a walk over the catalog, for `status`.
     pub fn summary(&self) -> OfferSummary {
-        let offers = &self.offers;
-        let (kept, held) = (self.payloads.kept(), self.held());
+        let is_offered = self.is_offered();
         let mut seen = HashSet::new();
         let mut summary = OfferSummary {
-            withdrawn: offers.withdrawn(),
+            withdrawn: self.offers.withdrawn(),
             ..OfferSummary::default()
         };
-        for (row, ours) in offers
+        for (row, ours) in self
+            .offers
             .catalog()
             .releases()
             .iter()
             .flat_map(|release| release.rows())
         {
-            let info_hash = row.info_hash();
-            let name = || format!("{}.nar.zst", row.nar_hash().base32());
-            let offered = !offers.is_withdrawn(&info_hash)
-                && ((ours && offers.is_installed(&row.hash_part(), &row.nar_hash()))
-                    || kept.contains(&info_hash)
-                    || (!held.is_empty() && held.get(&name()) == Some(&row.payload_length())));
-            if offered && seen.insert(info_hash) {
+            if is_offered(&row, ours) && seen.insert(row.info_hash()) {
                 summary.paths += 1;
                 summary.bytes += row.payload_length();
             }
@@ -176,9 +174,40 @@ impl OfferBook {
         summary
     }
 
+    /// Tells of rows (and whether their payloads can be re-created) whether they are offered, as things are now.
+    fn is_offered(&self) -> impl Fn(&Row<'_>, bool) -> bool {
+        let (offers, kept, held) = (self.offers.clone(), self.payloads.kept(), self.held());
+        move |row, ours| {
+            let info_hash = row.info_hash();
+            let name = || format!("{}.nar.zst", row.nar_hash().base32());
+            !offers.is_withdrawn(&info_hash)
+                && ((ours && offers.is_installed(&row.hash_part(), &row.nar_hash()))
+                    || kept.contains(&info_hash)
+                    || (!held.is_empty() && held.get(&name()) == Some(&row.payload_length())))
+        }
+    }
+
     /// Whether the store could give this payload too.
     pub fn is_installed(&self, info_hash: &InfoHash) -> bool {
         self.offers.installed_payload(info_hash).is_some()
+    }
+
+    /// Changes whenever something else may be offered, or downloaded, than before.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.offers.changes()
+    }
+
+    /// The downloads that are running.
+    pub fn running(&self) -> Vec<InfoHash> {
+        let running = self.running.read();
+        let running = running.unwrap_or_else(PoisonError::into_inner);
+        running.keys().copied().collect()
+    }
+
+    /// The rows of these releases that are offered now, by layer: a walk over all of them.
+    pub fn select(&self, releases: &[Release], layers: &Layers) -> HashMap<LayerId, Arc<RowSet>> {
+        let is_offered = self.is_offered();
+        layers.select(releases, |row, ours| is_offered(row, ours))
     }
 
     /// A download begins: its pieces are offered as they come.
@@ -187,6 +216,7 @@ impl OfferBook {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(part.info_hash(), part);
+        self.offers.changed();
     }
 
     pub fn ended(&self, info_hash: &InfoHash) {
@@ -194,6 +224,7 @@ impl OfferBook {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(info_hash);
+        self.offers.changed();
     }
 
     /// Serves these files beside the catalog's payloads.

@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How many addresses are kept: far more than a download can use, and a bound on what a hostile tracker can fill.
-const MAX_PEERS: usize = 2000;
+pub const MAX_PEERS: usize = 2000;
 /// How many peers one download is given.
 const MAX_CANDIDATES: usize = 80;
 /// A peer that could not be reached is asked last for this long.
 const SHUNNED: Duration = Duration::from_secs(60);
+/// A peer that broke its word, or the protocol, is not asked at all for this long.
+const BANNED: Duration = Duration::from_secs(600);
 
 /// Where an address came from; configured ones are never forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerOrigin {
+    /// Another peer told of it: not asked for anything before a topic connection reached it.
+    Exchange,
     Dht,
     Tracker,
     Manifest,
@@ -30,6 +34,13 @@ struct Known {
     origin: PeerOrigin,
     failed: Option<Instant>,
     reached: bool,
+    banned: Option<Instant>,
+}
+
+impl Known {
+    fn is_banned(&self) -> bool {
+        self.banned.is_some_and(|at| at.elapsed() < BANNED)
+    }
 }
 
 /// All known peers; cheap to read, and `changes` wakes whoever waits for a new one.
@@ -58,7 +69,7 @@ impl PeerBook {
                 seen.origin = seen.origin.max(origin);
                 return;
             }
-            if known.len() >= MAX_PEERS {
+            if known.len() >= MAX_PEERS && !make_room(&mut known, origin) {
                 return;
             }
             known.insert(
@@ -67,6 +78,7 @@ impl PeerBook {
                     origin,
                     failed: None,
                     reached: false,
+                    banned: None,
                 },
             );
         }
@@ -91,11 +103,63 @@ impl PeerBook {
         }
     }
 
+    /// Leaves a peer alone for a while; where it came from does not matter.
+    pub fn shun(&self, address: SocketAddr) {
+        if let Some(known) = self.lock().get_mut(&address) {
+            known.banned = Some(Instant::now());
+        }
+    }
+
+    pub fn is_shunned(&self, address: SocketAddr) -> bool {
+        let known = self.lock();
+        known.get(&address).is_some_and(Known::is_banned)
+    }
+
+    /// Whether the configuration or a verified manifest names this machine, on whatever port: what comes in does not
+    /// come from there.
+    pub fn is_named(&self, address: &SocketAddr) -> bool {
+        let known = self.lock();
+        let mut named = known
+            .iter()
+            .filter(|(_, k)| matches!(k.origin, PeerOrigin::Manifest | PeerOrigin::Config));
+        named.any(|(named, _)| named.ip() == address.ip())
+    }
+
+    pub fn forget(&self, address: &SocketAddr) {
+        self.lock().remove(address);
+    }
+
+    /// Addresses that may be tried.
+    pub fn dialable(&self) -> Vec<SocketAddr> {
+        let known = self.lock();
+        let good = known.iter().filter(|(_, known)| !known.is_banned());
+        good.map(|(address, _)| *address).collect()
+    }
+
+    /// Addresses that answered.
+    pub fn reached(&self) -> Vec<SocketAddr> {
+        let known = self.lock();
+        let good = known.iter().filter(|(_, k)| k.reached && !k.is_banned());
+        good.map(|(address, _)| *address).collect()
+    }
+
+    /// Those of whom most is to be expected first.
+    pub fn rank(&self, addresses: &mut [SocketAddr]) {
+        let known = self.lock();
+        addresses.sort_by_key(|address| match known.get(address) {
+            Some(known) if known.reached => 0,
+            Some(known) if known.failed.is_some_and(|at| at.elapsed() < SHUNNED) => 2,
+            _ => 1,
+        });
+    }
+
     /// The best peers first: configured before found, answering before silent.
     pub fn candidates(&self) -> Vec<SocketAddr> {
         let mut all: Vec<(bool, PeerOrigin, SocketAddr)> = self
             .lock()
             .iter()
+            .filter(|(_, known)| !known.is_banned())
+            .filter(|(_, known)| known.origin > PeerOrigin::Exchange || known.reached)
             .map(|(address, known)| {
                 (
                     known.failed.is_none_or(|at| at.elapsed() > SHUNNED),
@@ -132,6 +196,16 @@ impl PeerBook {
     }
 }
 
+/// Drops one address of an origin that says no more than `origin`, and that nobody has reached.
+fn make_room(known: &mut HashMap<SocketAddr, Known>, origin: PeerOrigin) -> bool {
+    let worst = known
+        .iter()
+        .filter(|(_, known)| !known.reached && known.origin < origin)
+        .min_by_key(|(_, known)| known.origin)
+        .map(|(address, _)| *address);
+    worst.is_some_and(|worst| known.remove(&worst).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +231,23 @@ mod tests {
             book.add(address(i), PeerOrigin::Tracker);
         }
         assert_eq!(book.len(), MAX_PEERS);
+        book.add(address(6000), PeerOrigin::Manifest);
+        assert!(book.is_named(&address(6000)));
+        assert_eq!(book.len(), MAX_PEERS);
+    }
+
+    #[test]
+    fn what_peers_tell_of_is_asked_only_when_it_was_reached() {
+        let book = PeerBook::default();
+        (0..5000).for_each(|i| book.add(address(i), PeerOrigin::Exchange));
+        assert!(book.candidates().is_empty());
+        book.saw(address(7), true);
+        assert_eq!(book.candidates(), [address(7)]);
+        // A flood does not keep others out.
+        book.add(address(5001), PeerOrigin::Tracker);
+        assert_eq!(book.candidates().len(), 2);
+        book.shun(address(7));
+        assert!(book.is_shunned(address(7)) && book.reached().is_empty());
+        assert_eq!(book.candidates(), [address(5001)]);
     }
 }

@@ -64,6 +64,7 @@ impl Seeder {
             hello,
             reader,
             write,
+            greeted,
         } = peer;
         let upload = Upload {
             seeder: self,
@@ -71,6 +72,7 @@ impl Seeder {
             hello,
             reader,
             write,
+            greeted,
             out: BytesMut::new(),
             ut_metadata: None,
             piece: None,
@@ -85,6 +87,7 @@ struct Upload<'a> {
     hello: PeerHello,
     reader: PeerReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
+    greeted: bool,
     out: BytesMut,
     /// The id under which this peer wants metadata.
     ut_metadata: Option<u8>,
@@ -96,12 +99,14 @@ impl Upload<'_> {
     async fn run(mut self) -> Result<(), SeederError> {
         let mut have = self.offer.have();
         let mut progress = self.offer.progress();
-        messages::put_handshake(
-            &mut self.out,
-            self.hello.info_hash,
-            self.seeder.peer_id,
-            true,
-        );
+        if !self.greeted {
+            messages::put_handshake(
+                &mut self.out,
+                self.hello.info_hash,
+                self.seeder.peer_id,
+                true,
+            );
+        }
         self.put_have(&have);
         messages::put_unchoke(&mut self.out);
         // The info dict may have to be computed first; whoever brings its own need not wait for that.
@@ -154,6 +159,7 @@ impl Upload<'_> {
                 PeerMessage::MetadataRequest(piece) => self.put_metadata(&encoded, piece),
                 PeerMessage::MetadataData { .. }
                 | PeerMessage::MetadataReject
+                | PeerMessage::Gossip(_)
                 | PeerMessage::Other => {}
             }
         }
@@ -170,6 +176,7 @@ impl Upload<'_> {
     fn put_hello(&mut self, encoded: &[u8]) {
         if self.hello.extended {
             let hello = OurHello {
+                gossip: false,
                 port: Some(self.seeder.port),
                 metadata_size: u32::try_from(encoded.len()).ok(),
                 reqq: REQUEST_QUEUE,

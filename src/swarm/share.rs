@@ -118,7 +118,7 @@ impl SharePolicy {
         match self.share() {
             Share::Off => false,
             Share::Public => true,
-            Share::Lan => self.is_lan(address.ip().to_canonical()),
+            Share::Lan => self.is_lan(address.ip()),
         }
     }
 
@@ -134,6 +134,7 @@ impl SharePolicy {
 
     /// Within this machine's own networks or the configured ones, whatever `share` says.
     pub fn is_lan(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         let link_local = match address {
             IpAddr::V4(v4) => v4.is_link_local(),
             IpAddr::V6(v6) => v6.is_unicast_link_local(),

@@ -13,7 +13,10 @@ use librqbit_peer_protocol::{
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::torrent::InfoHash;
+use crate::torrent::{InfoHash, bencode::Reader};
+
+use super::gossip;
+use super::messages::{ID_EXTENDED, OUR_GOSSIP};
 
 /// The largest block that is answered: BEP 3 clients may close above 16 KiB, a few old ones ask for 32.
 pub const MAX_REQUEST: u32 = 128 * 1024;
@@ -44,7 +47,10 @@ pub enum WireError {
 /// What the other side said in its handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerHello {
+    /// All of it, to be handed on.
+    pub bytes: [u8; HANDSHAKE_LEN],
     pub info_hash: InfoHash,
+    pub peer_id: [u8; 20],
     pub extended: bool,
     pub fast: bool,
 }
@@ -60,7 +66,11 @@ pub enum PeerMessage {
     Hello {
         ut_metadata: Option<u8>,
         metadata_size: Option<u32>,
+        /// The id under which it wants gossip.
+        gossip: Option<u8>,
     },
+    /// A gossip message, still encoded.
+    Gossip(Bytes),
     MetadataRequest(u32),
     MetadataData {
         piece: u32,
@@ -89,6 +99,11 @@ impl<R: AsyncRead + Unpin> PeerReader<R> {
         &self.inner
     }
 
+    /// The stream, and what was read of it and not taken.
+    pub fn into_parts(self) -> (R, BytesMut) {
+        (self.inner, self.buffer)
+    }
+
     /// Reads the 68 bytes that open a connection.
     pub async fn handshake(&mut self) -> Result<PeerHello, WireError> {
         while self.buffer.len() < HANDSHAKE_LEN {
@@ -98,9 +113,12 @@ impl<R: AsyncRead + Unpin> PeerReader<R> {
             }
             self.fill().await?;
         }
-        let (handshake, _) = Handshake::deserialize(&self.buffer[..HANDSHAKE_LEN])?;
-        self.buffer.advance(HANDSHAKE_LEN);
+        let mut bytes = [0; HANDSHAKE_LEN];
+        self.buffer.copy_to_slice(&mut bytes);
+        let (handshake, _) = Handshake::deserialize(&bytes)?;
         Ok(PeerHello {
+            bytes,
+            peer_id: handshake.peer_id.0,
             info_hash: InfoHash::from_bytes(handshake.info_hash.0),
             extended: handshake.reserved & RESERVED_EXTENDED != 0,
             fast: handshake.reserved & RESERVED_FAST != 0,
@@ -130,8 +148,8 @@ impl<R: AsyncRead + Unpin> PeerReader<R> {
             self.buffer.reserve(4 + length - self.buffer.len());
             return Ok(None);
         }
-        let frame = self.buffer.split_to(4 + length);
-        decode(&frame).map(Some)
+        let frame = self.buffer.split_to(4 + length).freeze();
+        decode(frame).map(Some)
     }
 
     async fn fill(&mut self) -> Result<(), WireError> {
@@ -143,8 +161,11 @@ impl<R: AsyncRead + Unpin> PeerReader<R> {
     }
 }
 
-fn decode(frame: &[u8]) -> Result<PeerMessage, WireError> {
-    let message = match Message::deserialize(frame, &[]) {
+fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
+    if frame.get(4..6) == Some(&[ID_EXTENDED, OUR_GOSSIP]) {
+        return Ok(PeerMessage::Gossip(frame.slice(6..)));
+    }
+    let message = match Message::deserialize(&frame, &[]) {
         Ok((message, _)) => message,
         // BEP 5's PORT, BEP 6's five and whatever comes later: not for us, and no reason to hang up.
         Err(MessageDeserializeError::UnsupportedMessageId(_)) => return Ok(PeerMessage::Other),
@@ -159,6 +180,7 @@ fn decode(frame: &[u8]) -> Result<PeerMessage, WireError> {
         Message::Extended(ExtendedMessage::Handshake(hello)) => PeerMessage::Hello {
             ut_metadata: hello.m.ut_metadata.filter(|id| *id != 0),
             metadata_size: hello.metadata_size,
+            gossip: gossip_id(&frame[6..]),
         },
         Message::Extended(ExtendedMessage::UtMetadata(UtMetadata::Request(piece))) => {
             PeerMessage::MetadataRequest(piece)
@@ -171,12 +193,32 @@ fn decode(frame: &[u8]) -> Result<PeerMessage, WireError> {
             data.copy_to_slice(&mut bytes);
             PeerMessage::MetadataData {
                 piece: data.piece(),
-                total_size: total_size(frame),
+                total_size: total_size(&frame),
                 data: bytes.freeze(),
             }
         }
         _ => PeerMessage::Other,
     })
+}
+
+/// The id of the gossip extension in an extension handshake, of which librqbit reads only the extensions that it knows.
+/// Those who gossip write canonical bencode.
+fn gossip_id(handshake: &[u8]) -> Option<u8> {
+    let mut reader = Reader::new(handshake);
+    reader.open_dict().ok()?;
+    reader.optional_key("m").ok().filter(|found| *found)?;
+    reader.open_dict().ok()?;
+    let mut previous = None;
+    while !reader.at_close() {
+        let name = reader.next_key(previous).ok()?;
+        if name == gossip::EXTENSION.as_bytes() {
+            let id = reader.unsigned(u8::MAX.into()).ok()?;
+            return u8::try_from(id).ok().filter(|id| *id != 0);
+        }
+        reader.skip().ok()?;
+        previous = Some(name);
+    }
+    None
 }
 
 /// librqbit-peer-protocol checks `total_size` against the data but does not hand it out.
@@ -198,7 +240,7 @@ fn total_size(frame: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::messages::{
-        OUR_UT_METADATA, OurHello, put_frame, put_handshake, put_have_all, put_hello,
+        OUR_UT_METADATA, OurHello, put_extended, put_frame, put_handshake, put_have_all, put_hello,
         put_metadata_data, put_metadata_reject, put_metadata_request,
     };
     use super::*;
@@ -217,7 +259,9 @@ mod tests {
         assert_eq!(
             hello,
             PeerHello {
+                bytes: out[..].try_into().unwrap(),
                 info_hash: hash,
+                peer_id: [1; 20],
                 extended: true,
                 fast: true
             }
@@ -238,6 +282,7 @@ mod tests {
         put_hello(
             &mut out,
             &OurHello {
+                gossip: true,
                 port: Some(6881),
                 metadata_size: Some(123),
                 reqq: 250,
@@ -247,6 +292,7 @@ mod tests {
         put_metadata_data(&mut out, OUR_UT_METADATA, 0, 5, b"hello");
         put_metadata_request(&mut out, OUR_UT_METADATA, 3);
         put_metadata_reject(&mut out, OUR_UT_METADATA, 3);
+        put_extended(&mut out, OUR_GOSSIP, b"de");
         put_have_all(&mut out);
         out.extend_from_slice(&[0, 0, 0, 13, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
         let mut reader = reader(&out);
@@ -254,6 +300,7 @@ mod tests {
             PeerMessage::Hello {
                 ut_metadata: Some(OUR_UT_METADATA),
                 metadata_size: Some(123),
+                gossip: Some(OUR_GOSSIP),
             },
             PeerMessage::MetadataData {
                 piece: 0,
@@ -262,6 +309,7 @@ mod tests {
             },
             PeerMessage::MetadataRequest(3),
             PeerMessage::MetadataReject,
+            PeerMessage::Gossip(Bytes::from_static(b"de")),
             PeerMessage::Other,
             PeerMessage::Request {
                 index: 1,

@@ -90,6 +90,8 @@ fn options(
                 bootstrap: vec![],
                 lsd: false,
             },
+            neighbours: 16,
+            seedbox: role == Role::Seedbox,
             state: state.to_owned(),
             cache: state.join("cache"),
             cache_size: CACHE_SIZE,

@@ -1,0 +1,179 @@
+//! What this machine answers its neighbours: who else has something, info dicts, a connection back, peers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rand::seq::SliceRandom;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::swarm::incoming::Incoming;
+use crate::swarm::messages;
+
+use super::Gossip;
+use super::layers::RowName;
+use super::message::{Holder, MAX_DICT_BYTES, MAX_DICTS, MAX_HOLDERS, MAX_PEERS, Message, packed};
+use super::neighbour::{Neighbour, Way};
+use super::topic::Topic;
+
+/// Holders named for one row: a downloader uses few at a time.
+const HOLDERS_PER_ROW: usize = 4;
+/// Info dicts that are computed for one request; others are only given when they are known already.
+const MAX_COMPUTED: usize = 16;
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Gossip {
+    /// Which other neighbours have some of these rows: what they said themselves, so nothing travels more than twice.
+    pub fn holders_for(&self, topic: &Topic, asker: &Neighbour, rows: Vec<RowName>) -> Vec<Holder> {
+        let layers = topic.layers();
+        let mut neighbours = topic.neighbours();
+        neighbours.shuffle(&mut rand::rng());
+        let mut named: HashMap<RowName, usize> = HashMap::new();
+        let mut holders = Vec::new();
+        for neighbour in neighbours {
+            let (open, address) = match (neighbour.way(), neighbour.contact()) {
+                (Way::Closed, _) | (_, None) => continue,
+                (Way::Direct(address), _) => (true, address),
+                (Way::DialBack, Some(address)) => (false, address),
+            };
+            if neighbour.id == asker.id || !self.may_name(&neighbour, asker) {
+                continue;
+            }
+            let has = |row: &&RowName| {
+                named.get(row).is_none_or(|n| *n < HOLDERS_PER_ROW) && neighbour.has(&[**row])
+            };
+            let its: Vec<RowName> = rows.iter().filter(has).copied().collect();
+            if its.is_empty() {
+                continue;
+            }
+            its.iter()
+                .for_each(|row| *named.entry(*row).or_default() += 1);
+            // An address that was dialled is the neighbour's own word for where it serves.
+            holders.push(Holder {
+                address,
+                open,
+                rows: layers.encode(its),
+            });
+            if holders.len() == MAX_HOLDERS {
+                break;
+            }
+        }
+        holders
+    }
+
+    /// Whether one neighbour may be told of another: who shares on its LAN is named there only.
+    fn may_name(&self, neighbour: &Neighbour, to: &Neighbour) -> bool {
+        let public = neighbour.hello().is_some_and(|hello| hello.public);
+        !neighbour.mute
+            && (public
+                || (self.policy.is_lan(neighbour.address.ip())
+                    && self.policy.is_lan(to.address.ip())))
+    }
+
+    /// Sends the info dicts of these rows, as far as this machine has the rows; those that must be computed come last.
+    pub fn answer_infos(
+        self: &Arc<Self>,
+        topic: &Topic,
+        neighbour: &Arc<Neighbour>,
+        rows: &[RowName],
+    ) -> JoinHandle<()> {
+        let layers = topic.layers();
+        let wanted = rows.iter().filter_map(|row| layers.info_hash(row));
+        let wanted: Vec<_> = wanted.collect();
+        let (gossip, neighbour) = (self.clone(), neighbour.clone());
+        self.tasks.spawn(async move {
+            let (mut known, mut unknown) = (Vec::new(), Vec::new());
+            for info_hash in wanted {
+                let Some(offer) = gossip.seeder.book.find(&info_hash) else {
+                    continue;
+                };
+                match offer.known_info().await {
+                    Some(info) => known.push(info.encode()),
+                    None if unknown.len() < MAX_COMPUTED => unknown.push(offer),
+                    None => {}
+                }
+            }
+            known.retain(|dict| dict.len() <= MAX_DICT_BYTES);
+            for batch in known.chunks(MAX_DICTS) {
+                for message in packed(batch.to_vec(), Vec::len, Message::Info) {
+                    neighbour.tell(message);
+                }
+            }
+            for offer in unknown {
+                let computed = tokio::select! {
+                    () = neighbour.stop.cancelled() => return,
+                    computed = offer.info() => computed,
+                };
+                if let Ok(info) = computed
+                    && info.encode().len() <= MAX_DICT_BYTES
+                {
+                    neighbour.tell(Message::Info(vec![info.encode()]));
+                }
+            }
+        })
+    }
+
+    /// Connects to the neighbour, at the address of its connection and the port that it named there, and serves it
+    /// this row. Nobody else can be meant: that is all that it can say.
+    pub fn dial_back(self: &Arc<Self>, topic: &Topic, neighbour: &Arc<Neighbour>, row: RowName) {
+        let target = neighbour.contact();
+        let info_hash = topic.layers().info_hash(&row);
+        let (Some(target), Some(info_hash)) = (target, info_hash) else {
+            return;
+        };
+        if neighbour.mute || !self.policy.allows(target) {
+            return;
+        }
+        let Some(offer) = self.seeder.book.find(&info_hash) else {
+            return;
+        };
+        let gossip = self.clone();
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let serve = async {
+                let connected = timeout(DIAL_TIMEOUT, TcpStream::connect(target)).await;
+                let mut stream = connected.ok()?.ok()?;
+                let mut out = BytesMut::new();
+                messages::put_handshake(&mut out, info_hash, gossip.peer_id, true);
+                stream.write_all(&out).await.ok()?;
+                let mut peer = Incoming::read(stream).await.ok()?;
+                peer.greeted = true;
+                if peer.hello.info_hash == info_hash {
+                    let served = gossip.seeder.serve(offer, peer).await;
+                    tracing::debug!(%target, %info_hash, ?served, "served by dialling back");
+                }
+                Some(())
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = gossip.policy.refuses(target) => {}
+                served = serve => if served.is_none() {
+                    tracing::debug!(%target, %info_hash, "could not dial back");
+                }
+            }
+        });
+    }
+
+    /// Addresses worth knowing for this neighbour: those that were reached, and may be named to it.
+    pub fn peers_for(&self, to: &Neighbour) -> Vec<std::net::SocketAddr> {
+        let mut peers = self.peers.reached();
+        let topics = self.topics();
+        let neighbours: Vec<Arc<Neighbour>> = topics.iter().flat_map(|t| t.neighbours()).collect();
+        peers.retain(|peer| {
+            let known = neighbours.iter().find(|n| n.contact() == Some(*peer));
+            let may = match known {
+                Some(neighbour) => self.may_name(neighbour, to),
+                // Nothing is known of its wishes: an address on the LAN stays there.
+                None => !self.policy.is_lan(peer.ip()) || self.policy.is_lan(to.address.ip()),
+            };
+            may && Some(*peer) != to.contact()
+        });
+        peers.shuffle(&mut rand::rng());
+        peers.truncate(MAX_PEERS);
+        peers
+    }
+}

@@ -1,0 +1,447 @@
+//! One topic connection: an ordinary BitTorrent connection whose torrent nobody has, so that a stock client that comes
+//! along finds a peer without pieces. What both sides say beyond that they say in messages.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at, timeout};
+
+use crate::manifest::PointerError;
+use crate::swarm::incoming::{Incoming, IncomingError};
+use crate::swarm::messages::{self, OurHello};
+use crate::swarm::wire::{PeerMessage, PeerReader, WireError};
+use crate::torrent::InfoHash;
+
+use super::Gossip;
+use super::layers::RowName;
+use super::message::{Have, Hello, LayerId, LayerRows, Message, MessageError, packed};
+use super::neighbour::Neighbour;
+use super::row_set::{RowSet, RowSetError};
+use super::topic::{Holdings, Topic};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the handshake to the extension handshake.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A neighbour that takes no bytes for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Something is said at least so often, and its absence noticed after a little more than two of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(90);
+const SILENCE: Duration = Duration::from_secs(200);
+/// Whoever finds all slots taken says hello and gets pointer and peers within this time.
+const VISIT: Duration = Duration::from_secs(10);
+/// Between two lists of peers to one neighbour; more from it is ignored.
+pub const PEERS_INTERVAL: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Error)]
+pub enum ConnectionError {
+    #[error("connecting: {0}")]
+    Connect(std::io::Error),
+    #[error("no answer in time")]
+    Silent,
+    #[error(transparent)]
+    Incoming(#[from] IncomingError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("the peer does not gossip")]
+    Stock,
+    #[error("the peer is this machine itself")]
+    Ourselves,
+    #[error("all slots are taken, there or here")]
+    Full,
+    #[error("the peer broke its word before")]
+    Shunned,
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error(transparent)]
+    Rows(#[from] RowSetError),
+    #[error("a pointer is refused: {0}")]
+    Pointer(#[from] PointerError),
+    #[error("the peer sends more than it may")]
+    Flood,
+}
+
+/// A peer that speaks our extension, after both handshakes.
+pub struct Greeted {
+    pub peer_id: [u8; 20],
+    /// The id under which it wants our messages.
+    extension: u8,
+    reader: PeerReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+impl Greeted {
+    /// Answers one that came in on the topic.
+    pub async fn answer(peer: Incoming, our_id: [u8; 20]) -> Result<Self, ConnectionError> {
+        let mut out = BytesMut::new();
+        messages::put_handshake(&mut out, peer.hello.info_hash, our_id, true);
+        if peer.hello.fast {
+            messages::put_have_none(&mut out);
+        }
+        if !peer.hello.extended {
+            return Err(ConnectionError::Stock);
+        }
+        put_extensions(&mut out);
+        Self::finish(peer, out, our_id).await
+    }
+
+    /// Opens a connection to `address`. Without the fast bit: then nothing need be said of pieces.
+    pub async fn dial(
+        address: SocketAddr,
+        topic: InfoHash,
+        our_id: [u8; 20],
+    ) -> Result<Self, ConnectionError> {
+        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connected.map_err(|_| ConnectionError::Silent)?;
+        let mut stream = stream.map_err(ConnectionError::Connect)?;
+        let mut out = BytesMut::new();
+        messages::put_handshake(&mut out, topic, our_id, false);
+        put_extensions(&mut out);
+        stream.write_all(&out).await.map_err(WireError::from)?;
+        let peer = Incoming::read(stream).await?;
+        if peer.hello.info_hash != topic {
+            return Err(WireError::WrongInfoHash.into());
+        }
+        Self::finish(peer, BytesMut::new(), our_id).await
+    }
+
+    async fn finish(
+        peer: Incoming,
+        out: BytesMut,
+        our_id: [u8; 20],
+    ) -> Result<Self, ConnectionError> {
+        let Incoming {
+            hello,
+            mut reader,
+            mut write,
+            ..
+        } = peer;
+        write.write_all(&out).await.map_err(WireError::from)?;
+        if hello.peer_id == our_id {
+            return Err(ConnectionError::Ourselves);
+        }
+        let extension = async {
+            loop {
+                if let PeerMessage::Hello { gossip, .. } = reader.next().await? {
+                    return gossip.ok_or(ConnectionError::Stock);
+                }
+            }
+        };
+        let extension = timeout(GREETING_TIMEOUT, extension)
+            .await
+            .map_err(|_| ConnectionError::Silent)??;
+        Ok(Self {
+            peer_id: hello.peer_id,
+            extension,
+            reader,
+            write,
+        })
+    }
+}
+
+/// Who answers on the topic at `address`; it is left alone after that.
+pub async fn peer_id_at(
+    address: SocketAddr,
+    topic: InfoHash,
+    our_id: [u8; 20],
+) -> Result<[u8; 20], ConnectionError> {
+    let stream = TcpStream::connect(address).await;
+    let mut stream = stream.map_err(ConnectionError::Connect)?;
+    let mut out = BytesMut::new();
+    messages::put_handshake(&mut out, topic, our_id, false);
+    stream.write_all(&out).await.map_err(WireError::from)?;
+    Ok(Incoming::read(stream).await?.hello.peer_id)
+}
+
+fn put_extensions(out: &mut BytesMut) {
+    let hello = OurHello {
+        gossip: true,
+        port: None,
+        metadata_size: None,
+        reqq: 1,
+        upload_only: false,
+    };
+    messages::put_hello(out, &hello);
+}
+
+/// A connection and what was said on it so far.
+pub struct Connection {
+    gossip: Arc<Gossip>,
+    topic: Arc<Topic>,
+    neighbour: Arc<Neighbour>,
+    extension: u8,
+    write: OwnedWriteHalf,
+    out: BytesMut,
+    told: Told,
+    heard_peers: Option<std::time::Instant>,
+    answering: Option<tokio::task::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Told {
+    haves: HashMap<LayerId, Arc<RowSet>>,
+    getting: Vec<RowName>,
+    pointer: Option<u64>,
+}
+
+impl Connection {
+    pub fn new(
+        gossip: Arc<Gossip>,
+        topic: Arc<Topic>,
+        neighbour: Arc<Neighbour>,
+        greeted: Greeted,
+    ) -> (Self, PeerReader<OwnedReadHalf>) {
+        let connection = Self {
+            gossip,
+            topic,
+            neighbour,
+            extension: greeted.extension,
+            write: greeted.write,
+            out: BytesMut::new(),
+            told: Told::default(),
+            heard_peers: None,
+            answering: None,
+        };
+        (connection, greeted.reader)
+    }
+
+    /// Speaks with a neighbour that has a slot, until either side leaves.
+    pub async fn run(
+        mut self,
+        mut reader: PeerReader<OwnedReadHalf>,
+        mut outbox: mpsc::Receiver<Message>,
+    ) -> Result<(), ConnectionError> {
+        let (gossip, neighbour) = (self.gossip.clone(), self.neighbour.clone());
+        let mut layers = self.topic.watch_layers();
+        let mut holdings = self.topic.watch_holdings();
+        let mut pointers = gossip.pointers.subscribe();
+        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        layers.mark_unchanged();
+        self.put_hello();
+        self.put_pointer();
+        loop {
+            self.flush().await?;
+            tokio::select! {
+                () = neighbour.stop.cancelled() => return Ok(()),
+                // What is not shared any more is not told any more.
+                () = gossip.policy.refuses(neighbour.address), if !neighbour.mute => return Ok(()),
+                message = timeout(SILENCE, reader.next()) => {
+                    let message = message.map_err(|_| ConnectionError::Silent)?;
+                    match message {
+                        Ok(PeerMessage::Gossip(bytes)) => self.hear(&bytes)?,
+                        Ok(_) if !neighbour.budget.takes_message(0) => return Err(ConnectionError::Flood),
+                        Ok(_) => {}
+                        Err(WireError::Closed) => return Ok(()),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                message = outbox.recv() => match message {
+                    Some(message) => self.put(&message),
+                    None => return Ok(()),
+                },
+                changed = layers.changed() => {
+                    if changed.is_err() { return Ok(()); }
+                    neighbour.retain(&layers.borrow_and_update());
+                    self.put_hello();
+                    self.put_holdings(&holdings.borrow_and_update().clone());
+                }
+                changed = holdings.changed() => {
+                    if changed.is_err() { return Ok(()); }
+                    self.put_holdings(&holdings.borrow_and_update().clone());
+                }
+                changed = pointers.changed() => {
+                    if changed.is_err() { return Ok(()); }
+                    self.put_pointer();
+                }
+                _ = keep_alive.tick() => messages::put_keep_alive(&mut self.out),
+            }
+        }
+    }
+
+    /// Hears the hello of one that found no slot, and tells it where else to go, unless it is let in after all.
+    pub async fn receive_visitor(
+        &mut self,
+        reader: &mut PeerReader<OwnedReadHalf>,
+    ) -> Result<(), ConnectionError> {
+        self.put_hello();
+        self.put_pointer();
+        self.flush().await?;
+        let hello = async {
+            while self.neighbour.hello().is_none() {
+                if let PeerMessage::Gossip(bytes) = reader.next().await? {
+                    self.hear(&bytes)?;
+                }
+            }
+            self.flush().await
+        };
+        timeout(VISIT, hello)
+            .await
+            .map_err(|_| ConnectionError::Silent)?
+    }
+
+    fn hear(&mut self, bytes: &Bytes) -> Result<(), ConnectionError> {
+        if !self.neighbour.budget.takes_message(bytes.len()) {
+            return Err(ConnectionError::Flood);
+        }
+        let Some(message) = Message::decode(bytes)? else {
+            return Ok(());
+        };
+        let (gossip, topic, neighbour) = (&self.gossip, &self.topic, &self.neighbour);
+        let layers = topic.layers();
+        match message {
+            Message::Hello(hello) => return self.hear_hello(hello),
+            Message::Pointer(pointer) => {
+                gossip.pointers.offer_bytes(&pointer)?;
+            }
+            Message::Have(haves) => {
+                for have in &haves {
+                    neighbour.set_have(&layers, have)?;
+                }
+                gossip.holders_changed();
+            }
+            Message::Getting(rows) => {
+                neighbour.set_getting(&layers, &rows)?;
+                gossip.holders_changed();
+            }
+            Message::WantInfo(rows) => {
+                let rows = layers.decode_all(&rows)?;
+                let busy = self.answering.as_ref().is_some_and(|a| !a.is_finished());
+                if !neighbour.mute && !busy && neighbour.budget.takes_dicts(rows.len()) {
+                    self.answering = Some(gossip.answer_infos(topic, neighbour, &rows));
+                }
+            }
+            Message::Info(dicts) => gossip.questions.heard_infos(dicts),
+            Message::WhoHas { id, rows } => {
+                let rows = layers.decode_all(&rows)?;
+                let holders = if neighbour.budget.takes_rows(rows.len()) {
+                    gossip.holders_for(topic, neighbour, rows)
+                } else {
+                    vec![]
+                };
+                self.put(&Message::Has { id, holders });
+            }
+            Message::Has { id, holders } => {
+                gossip
+                    .questions
+                    .answered(neighbour, id, &holders, &layers)?;
+                gossip.holders_changed();
+            }
+            Message::DialBack { layer, row } => {
+                if neighbour.budget.takes_dial() {
+                    gossip.dial_back(topic, neighbour, (layer, row));
+                }
+            }
+            Message::Seen { open, .. } => gossip.reach.heard(neighbour, open),
+            Message::Peers(peers) => {
+                if self
+                    .heard_peers
+                    .is_none_or(|at| at.elapsed() >= PEERS_INTERVAL)
+                {
+                    self.heard_peers = Some(std::time::Instant::now());
+                    gossip.heard_peers(peers);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_hello(&mut self, hello: Hello) -> Result<(), ConnectionError> {
+        let first = self.neighbour.hello().is_none();
+        // A layer that it lists anew starts empty there.
+        self.told
+            .haves
+            .retain(|layer, _| hello.layers.contains(layer));
+        self.neighbour.set_hello(hello);
+        let contact = self.neighbour.contact();
+        if contact.is_some_and(|contact| self.gossip.peers.is_shunned(contact)) {
+            return Err(ConnectionError::Shunned);
+        }
+        let holdings = self.topic.watch_holdings().borrow().clone();
+        self.put_holdings(&holdings);
+        if first {
+            let peers = self.gossip.peers_for(&self.neighbour);
+            if !peers.is_empty() {
+                self.put(&Message::Peers(peers));
+            }
+            self.gossip.met(&self.topic, &self.neighbour);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, message: &Message) {
+        messages::put_extended(&mut self.out, self.extension, &message.encode());
+    }
+
+    fn put_hello(&mut self) {
+        let hello = self.gossip.hello_for(&self.topic, &self.neighbour);
+        self.put(&Message::Hello(hello));
+    }
+
+    /// Tells what has changed in what this machine has, of the layers that both know.
+    fn put_holdings(&mut self, holdings: &Holdings) {
+        if self.neighbour.mute {
+            return;
+        }
+        let mut haves = Vec::new();
+        for (layer, now) in &holdings.haves {
+            if !self.neighbour.knows(layer) {
+                continue;
+            }
+            let (fresh, change) = match self.told.haves.get(layer) {
+                None => (true, RowSet::clone(now)),
+                Some(told) if told == now => continue,
+                Some(told) => (false, told.difference(now)),
+            };
+            let mut parts = change.encode();
+            if parts.is_empty() {
+                parts.push(RowSet::EMPTY.to_vec());
+            }
+            haves.extend(parts.into_iter().enumerate().map(|(at, rows)| Have {
+                fresh: fresh && at == 0,
+                rows: LayerRows {
+                    layer: *layer,
+                    rows,
+                },
+            }));
+            self.told.haves.insert(*layer, now.clone());
+        }
+        for message in packed(haves, |have| have.rows.rows.len(), Message::Have) {
+            self.put(&message);
+        }
+        if self.told.getting != holdings.getting && self.neighbour.hello().is_some() {
+            let rows = self.topic.layers().encode(holdings.getting.iter().copied());
+            self.put(&Message::Getting(rows));
+            self.told.getting = holdings.getting.clone();
+        }
+    }
+
+    fn put_pointer(&mut self) {
+        if let Some(newest) = self.gossip.pointers.newest(&self.topic.hash)
+            && self
+                .told
+                .pointer
+                .is_none_or(|told| told < newest.sequence())
+        {
+            self.told.pointer = Some(newest.sequence());
+            self.put(&Message::Pointer(newest.encode()));
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), ConnectionError> {
+        if !self.out.is_empty() {
+            timeout(WRITE_TIMEOUT, self.write.write_all(&self.out))
+                .await
+                .map_err(|_| ConnectionError::Silent)?
+                .map_err(WireError::from)?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! A gossip of its own for tests: nothing installed, nothing followed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{InfoDicts, Offers};
+use crate::runtime::Counters;
+use crate::swarm::limits::UploadLimit;
+use crate::swarm::offer_book::OfferBook;
+use crate::swarm::payload_directory::PayloadDirectory;
+use crate::swarm::peers::PeerBook;
+use crate::swarm::pointers::Pointers;
+use crate::swarm::seeder::Seeder;
+use crate::swarm::share::{Share, SharePolicy};
+
+use super::{Gossip, GossipParts};
+
+pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
+    let peers = Arc::new(PeerBook::default());
+    let infos = Arc::new(InfoDicts::open(&place.join("info.sqlite")).unwrap());
+    let payloads = PayloadDirectory::open(&place.join("cache"), 1 << 20).unwrap();
+    let book = OfferBook::new(Arc::new(Offers::new(None)), infos, payloads, None);
+    let book = Arc::new(book);
+    let seeder = Seeder {
+        book: book.clone(),
+        limit: UploadLimit::new(None),
+        counters: Arc::new(Counters::default()),
+        peer_id: [1; 20],
+        port: 1,
+    };
+    let gossip = Gossip::start(GossipParts {
+        peer_id: [1; 20],
+        port: 1,
+        seedbox: false,
+        neighbours: 4,
+        policy: Arc::new(SharePolicy::new(Share::Lan, vec![])),
+        peers: peers.clone(),
+        pointers: Pointers::new(place.join("pointers")).unwrap(),
+        book,
+        seeder: Arc::new(seeder),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    });
+    (peers, gossip)
+}

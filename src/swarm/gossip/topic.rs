@@ -1,0 +1,332 @@
+//! One topic: the channel's layers, what this machine has of them, and its bounded number of neighbours.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rand::seq::IndexedRandom;
+use tokio::sync::watch;
+
+use crate::catalog::Release;
+use crate::torrent::InfoHash;
+
+use super::layers::{Layers, RowName};
+use super::message::LayerId;
+use super::neighbour::Neighbour;
+use super::row_set::RowSet;
+
+/// One part in so many of the slots is kept for seedboxes that a manifest or the configuration names, and one for
+/// neighbours on the LAN: they come in even when all slots are taken.
+const RESERVE: usize = 4;
+/// One that has hardly any neighbours is let in in the place of another, this often: nobody is left alone by a full
+/// swarm, and nobody pushes out our neighbours quickly.
+const MERCY_INTERVAL: Duration = Duration::from_secs(5);
+/// So few neighbours are hardly any.
+const LONELY: u64 = 2;
+
+/// What this machine has of a topic's layers; a layer of which it has nothing is there too.
+#[derive(Default)]
+pub struct Holdings {
+    pub haves: HashMap<LayerId, Arc<RowSet>>,
+    pub getting: Vec<RowName>,
+}
+
+/// Why a neighbour is worth a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An address that the configuration or a verified manifest names.
+    Named,
+    Lan,
+    Stranger,
+}
+
+pub struct Topic {
+    pub hash: InfoHash,
+    releases: RwLock<Arc<Vec<Release>>>,
+    layers: watch::Sender<Arc<Layers>>,
+    holdings: watch::Sender<Arc<Holdings>>,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    taken: Vec<(Kind, Arc<Neighbour>)>,
+    mercy: Option<Instant>,
+}
+
+impl Topic {
+    pub fn new(hash: InfoHash) -> Self {
+        Self {
+            hash,
+            releases: RwLock::default(),
+            layers: watch::Sender::new(Arc::default()),
+            holdings: watch::Sender::new(Arc::default()),
+            slots: Mutex::default(),
+        }
+    }
+
+    pub fn set_releases(&self, releases: Vec<Release>) {
+        let layers = Arc::new(Layers::of(&releases));
+        *self
+            .releases
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(releases);
+        self.layers.send_if_modified(|known| {
+            let changed = known.ids() != layers.ids();
+            *known = layers.clone();
+            changed
+        });
+    }
+
+    pub fn releases(&self) -> Arc<Vec<Release>> {
+        self.releases
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub fn layers(&self) -> Arc<Layers> {
+        self.layers.borrow().clone()
+    }
+
+    pub fn watch_layers(&self) -> watch::Receiver<Arc<Layers>> {
+        self.layers.subscribe()
+    }
+
+    pub fn set_holdings(&self, holdings: Holdings) {
+        self.holdings.send_if_modified(|known| {
+            let changed = known.haves != holdings.haves || known.getting != holdings.getting;
+            *known = Arc::new(holdings);
+            changed
+        });
+    }
+
+    pub fn watch_holdings(&self) -> watch::Receiver<Arc<Holdings>> {
+        self.holdings.subscribe()
+    }
+
+    pub fn neighbours(&self) -> Vec<Arc<Neighbour>> {
+        let slots = self.slots();
+        slots.taken.iter().map(|(_, n)| n.clone()).collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.slots().taken.len()
+    }
+
+    /// Whether one of this kind would get a slot that nobody else has.
+    pub fn has_room(&self, kind: Kind, limit: usize) -> bool {
+        let slots = self.slots();
+        slots.taken.len() < limit || (kind != Kind::Stranger && slots.of(kind) < limit / RESERVE)
+    }
+
+    /// Gives the new neighbour a slot, in the place of another if need be; false if there is none for it.
+    pub fn admit(&self, new: &Arc<Neighbour>, kind: Kind, limit: usize) -> bool {
+        let mut slots = self.slots();
+        let same = slots
+            .taken
+            .iter()
+            .find(|(_, known)| known.peer_id == new.peer_id);
+        if let Some((_, known)) = same {
+            // Both dialled each other: the one that the smaller id dialled stays, and both sides see the same.
+            let keeps_new = (new.dialled != known.dialled) && new.outranks(known);
+            if !keeps_new {
+                return false;
+            }
+            known.stop.cancel();
+            let id = known.id;
+            slots.taken.retain(|(_, known)| known.id != id);
+        }
+        if slots.taken.len() >= limit {
+            let reserved = kind != Kind::Stranger && slots.of(kind) < limit / RESERVE;
+            if !reserved {
+                return false;
+            }
+            let Some(victim) = slots.victim(limit) else {
+                return false;
+            };
+            slots.evict(victim);
+        }
+        slots.taken.push((kind, new.clone()));
+        true
+    }
+
+    /// A full topic makes room for one that has hardly anybody else, now and then.
+    pub fn admit_lonely(&self, new: &Arc<Neighbour>, kind: Kind, limit: usize) -> bool {
+        let mut slots = self.slots();
+        let lately = slots
+            .mercy
+            .is_some_and(|last| last.elapsed() < MERCY_INTERVAL);
+        let lonely = new.hello().is_some_and(|hello| hello.neighbours <= LONELY);
+        let twice = slots.taken.iter().any(|(_, n)| n.peer_id == new.peer_id);
+        if lately || !lonely || twice {
+            return false;
+        }
+        let Some(victim) = slots.victim(limit) else {
+            return false;
+        };
+        slots.mercy = Some(Instant::now());
+        slots.evict(victim);
+        slots.taken.push((kind, new.clone()));
+        true
+    }
+
+    pub fn leave(&self, neighbour: &Neighbour) {
+        self.slots()
+            .taken
+            .retain(|(_, known)| known.id != neighbour.id);
+    }
+
+    /// Ends one connection that has no claim on its slot, so that another machine can be met.
+    pub fn rotate(&self, limit: usize) {
+        let mut slots = self.slots();
+        if slots.taken.len() >= limit
+            && let Some(victim) = slots.victim(limit)
+        {
+            slots.evict(victim);
+        }
+    }
+
+    /// Strangers of one network: they cannot take all slots.
+    pub fn strangers_near(&self, address: IpAddr) -> usize {
+        let near = |n: &&(Kind, Arc<Neighbour>)| {
+            n.0 == Kind::Stranger && !n.1.dialled && network(n.1.address) == network_of(address)
+        };
+        self.slots().taken.iter().filter(near).count()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Slots {
+    fn of(&self, kind: Kind) -> usize {
+        self.taken.iter().filter(|(k, _)| *k == kind).count()
+    }
+
+    /// Someone of no kind with a claim, picked at random: who comes cannot choose whom it pushes out.
+    fn victim(&self, limit: usize) -> Option<u64> {
+        let claims = |kind: Kind| kind != Kind::Stranger && self.of(kind) <= limit / RESERVE;
+        let free: Vec<u64> = self
+            .taken
+            .iter()
+            .filter(|(kind, _)| !claims(*kind))
+            .map(|(_, n)| n.id)
+            .collect();
+        free.choose(&mut rand::rng()).copied()
+    }
+
+    fn evict(&mut self, id: u64) {
+        self.taken.retain(|(_, neighbour)| {
+            if neighbour.id == id {
+                neighbour.stop.cancel();
+            }
+            neighbour.id != id
+        });
+    }
+}
+
+/// What one owner mostly has: a /24, a /48.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            IpAddr::from([a, b, c, 0])
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
+        }
+    }
+}
+
+fn network(address: SocketAddr) -> IpAddr {
+    network_of(address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::message::Hello;
+    use super::super::neighbour::Introduction;
+    use super::*;
+
+    const LIMIT: usize = 8;
+
+    fn neighbour(id: u64, dialled: bool) -> Arc<Neighbour> {
+        let mut peer_id = [0; 20];
+        peer_id[..8].copy_from_slice(&id.to_be_bytes());
+        Arc::new(Neighbour::new(Introduction {
+            id,
+            address: SocketAddr::from(([192, 0, 2, id as u8], 6881)),
+            dialled,
+            peer_id,
+            our_id: [9; 20],
+            mute: false,
+            is_near: false,
+            stop: CancellationToken::new(),
+            outbox: mpsc::channel(1).0,
+        }))
+    }
+
+    fn topic() -> Topic {
+        Topic::new(InfoHash::from_bytes([1; 20]))
+    }
+
+    #[test]
+    fn slots_are_bounded_and_some_are_kept() {
+        let topic = topic();
+        let all: Vec<_> = (0..30).map(|id| neighbour(id, false)).collect();
+        let admitted = |ids: std::ops::Range<usize>, kind| {
+            let new = all[ids].iter();
+            new.filter(|n| topic.admit(n, kind, LIMIT)).count()
+        };
+        assert_eq!(admitted(0..10, Kind::Stranger), LIMIT);
+        assert_eq!(admitted(10..14, Kind::Named), LIMIT / RESERVE);
+        assert_eq!(admitted(14..20, Kind::Lan), LIMIT / RESERVE);
+        assert_eq!(topic.count(), LIMIT);
+        let evicted = all.iter().filter(|n| n.stop.is_cancelled()).count();
+        assert_eq!(evicted, 2 * (LIMIT / RESERVE));
+        topic.rotate(LIMIT);
+        assert_eq!(topic.count(), LIMIT - 1);
+        assert!(topic.has_room(Kind::Stranger, LIMIT));
+    }
+
+    #[test]
+    fn the_lonely_are_let_in_now_and_then() {
+        let topic = topic();
+        (0..8).for_each(|id| assert!(topic.admit(&neighbour(id, false), Kind::Stranger, LIMIT)));
+        let hello = |neighbours| Hello {
+            layers: vec![],
+            neighbours,
+            port: 1,
+            public: true,
+            seedbox: false,
+        };
+        let busy = neighbour(20, false);
+        busy.set_hello(hello(7));
+        assert!(!topic.admit_lonely(&busy, Kind::Stranger, LIMIT));
+        let [first, second] = [21, 22].map(|id| neighbour(id, false));
+        [&first, &second].iter().for_each(|n| n.set_hello(hello(0)));
+        assert!(topic.admit_lonely(&first, Kind::Stranger, LIMIT));
+        assert!(!topic.admit_lonely(&second, Kind::Stranger, LIMIT));
+        assert_eq!(topic.count(), LIMIT);
+    }
+
+    #[test]
+    fn of_two_connections_to_one_neighbour_the_same_stays_on_both_sides() {
+        let topic = topic();
+        assert!(topic.admit(&neighbour(1, false), Kind::Lan, LIMIT));
+        // Peer 1 has the smaller id: the connection that it dialled stays.
+        assert!(!topic.admit(&neighbour(1, true), Kind::Lan, LIMIT));
+        assert!(!topic.admit(&neighbour(1, false), Kind::Lan, LIMIT));
+        let other = Topic::new(InfoHash::from_bytes([2; 20]));
+        assert!(other.admit(&neighbour(1, true), Kind::Lan, LIMIT));
+        assert!(other.admit(&neighbour(1, false), Kind::Lan, LIMIT));
+        assert_eq!(other.count(), 1);
+    }
+}
