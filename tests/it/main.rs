@@ -11,6 +11,8 @@ mod dead_dns;
 mod demo;
 mod discovery;
 mod exit_codes;
+mod gossip;
+mod hostile_neighbours;
 mod many_nars_at_once;
 mod publishing;
 mod real_nix_substitutes;

@@ -17,6 +17,7 @@ mod poll;
 mod publication;
 mod scratch;
 mod substitution;
+mod topic_peer;
 mod torrent_client;
 mod tracker;
 
@@ -35,5 +36,6 @@ pub use publication::{Keys, Publication, Release};
 pub use scratch::Scratch;
 pub use shared::{Need, Nix};
 pub use substitution::Substitution;
+pub use topic_peer::{TopicPeer, answer_for_the_topic_only, topic};
 pub use torrent_client::TorrentClient;
 pub use tracker::Tracker;

@@ -6,6 +6,10 @@ use std::{
     process::Command,
 };
 
+use ::narswarm::{
+    manifest::{LayerEntry, Pointer, SignedManifest},
+    torrent::InfoHash,
+};
 use serde_json::Value;
 
 use super::{Closure, Nix, Outcome, Place, narswarm, narswarm::PROGRAM};
@@ -131,6 +135,25 @@ impl Publication {
     pub fn of(nix: &Nix, closure: &Closure, directory: &Path) -> Self {
         let keys = Keys::make(nix, &directory.join("keys"));
         Release::of(closure, &keys, directory.join("release")).publish()
+    }
+
+    /// What its header says of its layers.
+    pub fn layers(&self) -> Vec<LayerEntry> {
+        let manifest = SignedManifest::parse(&fs::read(self.out.join("manifest")).unwrap());
+        let keys = [self.keys.channel.parse().unwrap()];
+        let channel = self.channel.parse().unwrap();
+        let verified = manifest.unwrap().verify(&channel, &keys, 0).unwrap();
+        verified.header().layers.clone()
+    }
+
+    /// A pointer to this release as if it had another sequence.
+    pub fn pointer(&self, sequence: u64) -> Vec<u8> {
+        let secret = fs::read_to_string(&self.keys.channel_secret).unwrap();
+        let channel = self.channel.parse().unwrap();
+        let manifest = InfoHash::of(&fs::read(self.out.join("manifest")).unwrap());
+        let key = secret.trim().parse().unwrap();
+        let pointer = Pointer::sign(&channel, sequence, manifest, &key).unwrap();
+        pointer.encode()
     }
 
     #[track_caller]

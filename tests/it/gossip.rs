@@ -1,0 +1,143 @@
+//! Machines that know one address find each other, and the one that has what they want.
+
+use std::{fs, time::Duration};
+
+use crate::lab::{
+    Closure, Need, Nix, Node, NodeConfig, Place, Publication, Scratch, Substitution, TopicPeer,
+    topic, wait_for,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Lab {
+    scratch: Scratch,
+    nix: Nix,
+    closure: &'static Closure,
+    publication: Publication,
+}
+
+impl Lab {
+    fn new(test: &str) -> Option<Self> {
+        if !Need::all(test, &[Need::NIX]) {
+            return None;
+        }
+        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+        let publication = Publication::of(&nix, closure, scratch.root());
+        Some(Self {
+            scratch,
+            nix,
+            closure,
+            publication,
+        })
+    }
+
+    /// A seedbox that has nothing: whoever knows it may meet there.
+    fn meeting_point(&self) -> Node {
+        let empty = self.scratch.directory("empty");
+        let config = NodeConfig::payload_seedbox(self.scratch.path("meeting"), &empty);
+        Node::start(&config.follow(&self.publication))
+    }
+
+    fn agent(&self, name: &str) -> NodeConfig {
+        let store = self.scratch.path(&format!("{name}-store"));
+        let config = NodeConfig::agent(self.scratch.path(name), &store);
+        config
+            .follow(&self.publication)
+            .trust(&self.publication.keys.narinfo)
+    }
+
+    fn fetch(&self, node: &Node, name: &str) {
+        let substitution = Substitution {
+            nix: &self.nix,
+            place: &Place::Here,
+            shim: node.shim,
+            key: &self.publication.keys.narinfo,
+            to: &self.scratch.path(&format!("{name}-store")),
+        };
+        substitution.fetch(self.closure);
+    }
+}
+
+fn neighbours(node: &Node) -> u64 {
+    node.status()["swarm"]["neighbours"].as_u64().unwrap()
+}
+
+#[test]
+fn who_knows_one_address_gets_what_another_has() {
+    let Some(lab) = Lab::new("who_knows_one_address_gets_what_another_has") else {
+        return;
+    };
+    let meeting = lab.meeting_point();
+    let holder = lab.scratch.path("holder");
+    let holder = NodeConfig::store_seedbox(holder, &lab.closure.root);
+    let holder = Node::start(&holder.follow(&lab.publication).peer(meeting.peer));
+    holder.wait_for_offer(lab.closure.paths.len());
+    wait_for("neighbour", SOON, || {
+        (neighbours(&holder) > 0).then_some(())
+    });
+
+    let agent = Node::start(&lab.agent("agent").peer(meeting.peer));
+    agent.wait_for_channel();
+    wait_for("neighbour", SOON, || (neighbours(&agent) > 0).then_some(()));
+    lab.fetch(&agent, "agent");
+    assert_eq!(agent.bytes("swarm"), lab.closure.nar_bytes());
+    assert_eq!(meeting.bytes("uploaded"), 0);
+    assert!(holder.bytes("uploaded") > 0);
+    // The port of a neighbour that came in was tried, and it was told.
+    holder.wait("port that is open", |status| {
+        status["swarm"]["port"] == "open"
+    });
+}
+
+#[test]
+fn what_nix_installs_is_told_to_those_who_are_there() {
+    let Some(lab) = Lab::new("what_nix_installs_is_told_to_those_who_are_there") else {
+        return;
+    };
+    let origin = NodeConfig::store_seedbox(lab.scratch.path("origin"), &lab.closure.root);
+    let origin = Node::start(&origin.follow(&lab.publication));
+    let first = Node::start(&lab.agent("first").peer(origin.peer));
+    let second = Node::start(&lab.agent("second").peer(origin.peer).peer(first.peer));
+    wait_for("neighbours", SOON, || {
+        (neighbours(&second) == 2).then_some(())
+    });
+    lab.fetch(&first, "first");
+    // Without what it downloaded there is only its store to seed from, and only its have-map to tell of it.
+    first.wait_for_offer(lab.closure.paths.len());
+    origin.kill();
+    lab.fetch(&second, "second");
+    assert_eq!(second.bytes("swarm"), lab.closure.nar_bytes());
+}
+
+#[test]
+fn the_newest_pointer_is_passed_on_and_an_older_one_is_not() {
+    let Some(lab) = Lab::new("the_newest_pointer_is_passed_on_and_an_older_one_is_not") else {
+        return;
+    };
+    let old = fs::read(lab.publication.out.join("pointer")).unwrap();
+    // The agent knows the manifest, and no pointer until somebody brings one.
+    let node = Node::start(&lab.agent("agent"));
+    node.wait_for_channel();
+    let topic = topic(&lab.publication);
+    let message = |pointer: &[u8]| {
+        let length = format!("d7:pointer{}:", pointer.len());
+        [length.as_bytes(), pointer, b"e"].concat()
+    };
+    let newer = lab.publication.pointer(9);
+    let mut bringer = TopicPeer::connect(node.peer, topic, 1);
+    bringer.say_hello(0, &[]);
+    assert!(bringer.say(&message(&newer)) && bringer.say(&message(&old)));
+    let heard = wait_for("newest pointer", SOON, || {
+        let mut listener = TopicPeer::connect(node.peer, topic, 2);
+        listener.say_hello(0, &[]);
+        let heard = listener.hear("pointer");
+        heard.filter(|heard| *heard == message(&newer))
+    });
+    assert_eq!(heard, message(&newer));
+    // Whoever brings one with a wrong signature is hung up on.
+    let mut forged = newer;
+    let last = forged.len() - 3;
+    forged[last] ^= 1;
+    bringer.say(&message(&forged));
+    assert!(bringer.is_left_alone());
+}

@@ -1,0 +1,138 @@
+//! A neighbour that lies, floods or tells of machines that do not exist costs little: what is there is still found, and
+//! it is left alone.
+
+use std::{net::TcpListener, time::Duration};
+
+use crate::lab::{
+    Closure, Need, Nix, Node, NodeConfig, Place, Publication, Scratch, Substitution, TopicPeer,
+    answer_for_the_topic_only, topic, wait_for,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+/// More than any honest neighbour says at once.
+const FLOOD: usize = 100_000;
+/// A flood may cost so much memory, with all that the allocator keeps of it.
+const FLOOD_MEMORY: u64 = 30_000_000;
+
+struct Lab {
+    scratch: Scratch,
+    nix: Nix,
+    closure: &'static Closure,
+    publication: Publication,
+    origin: Node,
+    agent: Node,
+}
+
+impl Lab {
+    /// An agent, and a seedbox that has everything.
+    fn new(test: &str) -> Option<Self> {
+        if !Need::all(test, &[Need::NIX]) {
+            return None;
+        }
+        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+        let publication = Publication::of(&nix, closure, scratch.root());
+        let origin = NodeConfig::store_seedbox(scratch.path("origin"), &closure.root);
+        let origin = Node::start(&origin.follow(&publication));
+        origin.wait_for_offer(closure.paths.len());
+        let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
+        let agent = agent.follow(&publication).trust(&publication.keys.narinfo);
+        let agent = Node::start(&agent.peer(origin.peer));
+        agent.wait_for_channel();
+        Some(Self {
+            scratch,
+            nix,
+            closure,
+            publication,
+            origin,
+            agent,
+        })
+    }
+
+    fn fetch(&self) {
+        let substitution = Substitution {
+            nix: &self.nix,
+            place: &Place::Here,
+            shim: self.agent.shim,
+            key: &self.publication.keys.narinfo,
+            to: &self.scratch.path("store"),
+        };
+        substitution.fetch(self.closure);
+        assert_eq!(self.agent.bytes("swarm"), self.closure.nar_bytes());
+    }
+}
+
+#[test]
+fn who_says_that_it_has_everything_is_believed_for_a_while() {
+    let Some(lab) = Lab::new("who_says_that_it_has_everything_is_believed_for_a_while") else {
+        return;
+    };
+    let topic = topic(&lab.publication);
+    let layer = &lab.publication.layers()[0];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    answer_for_the_topic_only(listener, topic, 1);
+    let mut liar = TopicPeer::connect(lab.agent.peer, topic, 1);
+    liar.say_hello(port, &[layer.sha256]);
+    liar.say_have_all(&layer.sha256, layer.rows as u8);
+    let seen = liar.hear("seen").unwrap();
+    assert!(seen.starts_with(b"d4:seend4:openi1e"), "its port was tried");
+    // All of it comes, although half of those who have it do not.
+    lab.fetch();
+    assert!(liar.is_left_alone());
+}
+
+#[test]
+fn a_flood_ends_the_connection() {
+    let Some(lab) = Lab::new("a_flood_ends_the_connection") else {
+        return;
+    };
+    let topic = topic(&lab.publication);
+    let floods: [(&str, Vec<u8>); 4] = [
+        ("questions", b"d7:who hasd2:idi1e4:rowslee1:xe".to_vec()),
+        ("questions", b"d7:who hasd2:idi1e4:rowsleee".to_vec()),
+        ("future messages", b"d6:futurei1ee".to_vec()),
+        (
+            "hellos",
+            b"d5:hellod6:layersle10:neighboursi1e4:porti1e6:publici1e7:seedboxi0eee".to_vec(),
+        ),
+    ];
+    let before = lab.agent.peak_memory();
+    for (number, (what, message)) in floods.into_iter().enumerate() {
+        let mut flooder = TopicPeer::connect(lab.agent.peer, topic, number as u8);
+        flooder.say_hello(0, &[]);
+        let accepted = (0..FLOOD).take_while(|_| flooder.say(&message)).count();
+        assert!(flooder.is_left_alone(), "{what}: {accepted} were taken");
+    }
+    assert!(lab.agent.peak_memory() < before + FLOOD_MEMORY);
+    lab.fetch();
+}
+
+#[test]
+fn invented_peers_do_not_keep_the_real_ones_out() {
+    let Some(lab) = Lab::new("invented_peers_do_not_keep_the_real_ones_out") else {
+        return;
+    };
+    let topic = topic(&lab.publication);
+    // Addresses of this machine at which nobody listens; in 127/8 nothing leaves it.
+    for number in 0..60u8 {
+        let mut inventor = TopicPeer::connect(lab.agent.peer, topic, number);
+        inventor.say_hello(0, &[]);
+        let peers = (0..50u8).flat_map(|k| [b'6', b':', 127, 9, number, k, 0, 1]);
+        let peers: Vec<u8> = peers.collect();
+        inventor.say(&[b"d5:peersl", &peers[..], b"ee"].concat());
+        inventor.hear("hello");
+    }
+    let known = lab.agent.wait("invented peers", |s| {
+        s["swarm"]["peers"].as_u64() > Some(500)
+    });
+    assert!(known["swarm"]["peers"].as_u64() <= Some(2000), "{known}");
+    lab.fetch();
+    assert!(lab.origin.bytes("uploaded") > 0);
+    // A machine that comes now is met as well.
+    let late =
+        NodeConfig::payload_seedbox(lab.scratch.path("late"), &lab.scratch.directory("empty"));
+    let late = Node::start(&late.follow(&lab.publication).peer(lab.agent.peer));
+    wait_for("neighbour", SOON, || {
+        (late.status()["swarm"]["neighbours"].as_u64() > Some(0)).then_some(())
+    });
+}
