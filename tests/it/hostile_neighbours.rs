@@ -114,13 +114,14 @@ fn invented_peers_do_not_keep_the_real_ones_out() {
     };
     let topic = topic(&lab.publication);
     // Addresses of this machine at which nobody listens; in 127/8 nothing leaves it.
+    let mut inventors = Vec::new();
     for number in 0..60u8 {
         let mut inventor = TopicPeer::connect(lab.agent.peer, topic, number);
         inventor.say_hello(0, &[]);
         let peers = (0..50u8).flat_map(|k| [b'6', b':', 127, 9, number, k, 0, 1]);
         let peers: Vec<u8> = peers.collect();
         inventor.say(&[b"d5:peersl", &peers[..], b"ee"].concat());
-        inventor.hear("hello");
+        inventors.push(inventor);
     }
     let known = lab.agent.wait("invented peers", |s| {
         s["swarm"]["peers"].as_u64() > Some(500)
