@@ -59,19 +59,24 @@ impl Shelf {
         key: PublicKey,
         keep: usize,
     ) -> Result<Self, ShelfError> {
-        // A channel is its key and its name; a name is a plain file name by its type.
-        let name = format!("{channel}-{}", HEXLOWER.encode(&key.bytes()[..4]));
-        let shelf = Self {
-            directory: state.join("channels").join(name),
-            channel,
-            key,
-            keep: keep.max(1),
-        };
+        let shelf = Self::of_another(state, channel, key, keep);
         for directory in ["manifests", "layers", "files"] {
             let path = shelf.directory.join(directory);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
         Ok(shelf)
+    }
+
+    /// The shelf of a running agent, to read from: nothing is created.
+    pub fn of_another(state: &Path, channel: ChannelName, key: PublicKey, keep: usize) -> Self {
+        // A channel is its key and its name; a name is a plain file name by its type.
+        let name = format!("{channel}-{}", HEXLOWER.encode(&key.bytes()[..4]));
+        Self {
+            directory: state.join("channels").join(name),
+            channel,
+            key,
+            keep: keep.max(1),
+        }
     }
 
     pub fn channel(&self) -> &ChannelName {

@@ -60,6 +60,12 @@ pub enum Command {
         after_help = "Example: narswarm share off          # on a train; `narswarm share configured` takes it back"
     )]
     Share(ShareArgs),
+    /// Update Nix's channels from what the agent has verified, whoever holds its port.
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Say what works from here (DNS, DHT, LSD, ports, upstreams, clock, store, nix.conf), and what to do about the rest.
+    #[command(after_help = "Example: narswarm doctor --config /etc/narswarm/agent.toml")]
+    Doctor(DoctorArgs),
     /// Check a configuration file and say what it means.
     #[command(after_help = "Example: narswarm check-config /etc/narswarm/agent.toml")]
     CheckConfig(CheckConfigArgs),
@@ -255,6 +261,45 @@ pub struct WhichNode {
     /// The node with this state directory ($STATE_DIRECTORY or /var/lib/narswarm by default).
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum ChannelCommand {
+    /// Install a channel's newest nixexprs into a profile, as `nix-channel --update` does.
+    #[command(
+        after_help = "Example: narswarm channel update nixos-unstable --name nixos\n\nEvaluating it trusts the \
+        channel's publisher. The agent must run with [shim] expressions = true, which keeps release files; the file is \
+        taken from the agent's state directory and checked against the channel key in the configuration."
+    )]
+    Update(ChannelUpdateArgs),
+}
+
+#[derive(Args)]
+pub struct ChannelUpdateArgs {
+    /// The channel; the only one of the configuration by default.
+    pub channel: Option<ChannelName>,
+    /// What expressions call it, as in <nixos>; the channel's own name by default.
+    #[arg(long)]
+    pub name: Option<ChannelName>,
+    /// The profile; that of `nix-channel` for this user by default.
+    #[arg(long, value_name = "PATH")]
+    pub profile: Option<PathBuf>,
+    /// Do not run Nix: print where the verified file lies.
+    #[arg(long, conflicts_with_all = ["name", "profile"])]
+    pub print: bool,
+    /// The agent's configuration.
+    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    pub config: PathBuf,
+}
+
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// The agent's or seedbox's configuration.
+    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    pub config: PathBuf,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

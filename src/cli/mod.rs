@@ -2,9 +2,11 @@
 
 mod agent;
 mod args;
+mod channel;
 mod check_config;
 mod completions;
 mod demo;
+mod doctor;
 mod exit;
 mod fetch;
 mod keygen;
@@ -63,6 +65,8 @@ pub fn run() -> ExitCode {
             Command::Torrent(args) => torrent::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Share(args) => share::run(args).await,
+            Command::Channel(command) => channel::run(&command).await,
+            Command::Doctor(args) => doctor::run(&args).await,
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Setup(args) => setup::run(&args),
             Command::Completions(args) => {

@@ -50,6 +50,13 @@ impl RunningNode {
         })
     }
 
+    /// The node with this state directory, which may be a service's with a dynamic user.
+    pub fn with_state(state: &Path) -> Result<Self, Failure> {
+        let service = Self::find(Path::new(RUNTIME_DIRECTORY));
+        let same = |node: &Self| node.state() == state;
+        Self::find(state).or_else(|failure| service.ok().filter(same).ok_or(failure))
+    }
+
     pub fn state(&self) -> &Path {
         &self.run_file.state
     }

@@ -78,15 +78,15 @@ impl Channels {
         }
     }
 
-    /// The newest release of the one followed channel of this name; the keys of two would be mixed up.
-    pub fn release(&self, name: &str) -> Option<Release> {
+    /// What is kept of the one followed channel of this name, newest first, if its release files are kept as well. The
+    /// keys of two channels of one name would be mixed up.
+    pub fn releases_with_files(&self, name: &str) -> Vec<Release> {
         let followed = self.followed();
-        let mut named = followed
-            .iter()
-            .filter(|f| f.options().name.as_str() == name);
+        let named = followed.iter().map(|f| (f, f.options()));
+        let mut named = named.filter(|(_, options)| options.name.as_str() == name);
         match (named.next(), named.next()) {
-            (Some(followed), None) => followed.releases().into_iter().next(),
-            _ => None,
+            (Some((followed, options)), None) if options.keep_files => followed.releases(),
+            _ => vec![],
         }
     }
 

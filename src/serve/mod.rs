@@ -10,6 +10,7 @@ mod narinfo;
 mod node;
 mod options;
 mod passthrough;
+mod release_files;
 mod router;
 mod run_file;
 mod share_file;

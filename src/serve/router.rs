@@ -12,7 +12,7 @@ use axum::routing::get;
 use crate::substitute::Substituter;
 
 use super::status::StatusReport;
-use super::{cache_info, metrics, nar, narinfo, passthrough, status};
+use super::{cache_info, metrics, nar, narinfo, passthrough, release_files, status};
 
 #[derive(Clone)]
 pub struct Shim {
@@ -33,6 +33,12 @@ pub fn router(shim: Shim) -> Router {
             .route("/log/{*path}", get(passthrough::get))
             .route("/realisations/{*path}", get(passthrough::get))
             .route("/debuginfo/{*path}", get(passthrough::get))
+            .route("/channels/{channel}", get(release_files::channel))
+            .route("/channels/{channel}/{file}", get(release_files::file))
+            .route(
+                "/channels/{channel}/immutable/{sha256}/{file}",
+                get(release_files::immutable),
+            )
             .route("/{file}", get(top)),
     };
     router

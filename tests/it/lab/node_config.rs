@@ -86,6 +86,13 @@ impl NodeConfig {
         self
     }
 
+    /// Serves release files to Nix.
+    pub fn expressions(mut self) -> Self {
+        let shim = "[shim]\n";
+        self.sections = self.sections.replace(shim, "[shim]\nexpressions = true\n");
+        self
+    }
+
     pub fn upload_limit(mut self, rate: &str) -> Self {
         self.upload_limit = rate.to_owned();
         self

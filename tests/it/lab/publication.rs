@@ -69,6 +69,8 @@ pub struct Release {
     /// A store or a binary cache.
     pub from: String,
     pub paths: Vec<String>,
+    /// Release files.
+    pub files: Vec<PathBuf>,
     pub out: PathBuf,
 }
 
@@ -82,6 +84,7 @@ impl Release {
             signs: true,
             from: closure.root.to_str().unwrap().to_owned(),
             paths: vec![closure.top.clone()],
+            files: vec![],
             out,
         }
     }
@@ -97,6 +100,9 @@ impl Release {
         command.args(["--release", &self.name, "--from", &self.from]);
         command.arg("--secret-key").arg(&self.keys.channel_secret);
         command.arg("--out").arg(&self.out);
+        for file in &self.files {
+            command.arg("--file").arg(file);
+        }
         if self.signs {
             command.arg("--narinfo-key").arg(&self.keys.narinfo_secret);
         }

@@ -1,0 +1,133 @@
+//! `narswarm channel update`: what `nix-channel --update` does, from a file that was verified in this process.
+//!
+//! The file lies in the agent's state directory. Here its manifest is verified again with the key of the configuration,
+//! and the file with the manifest's SHA-256: who answers on the shim's port does not matter.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::catalog::{Release, Shelf};
+use crate::config::{Config, Role};
+use crate::follow::ChannelOptions;
+
+use super::args::{ChannelCommand, ChannelUpdateArgs};
+use super::exit::{Failure, NOT_FOUND};
+
+/// What `nix-channel` looks for, in this order.
+const EXPRESSIONS: [&str; 2] = ["nixexprs.tar.xz", "nixexprs.tar.bz2"];
+/// Where `nix-channel` keeps its profiles.
+const PROFILES: &str = "/nix/var/nix/profiles/per-user";
+/// Nix's own builder of a channel from its tarball.
+const UNPACK: &str = "builtin:unpack-channel";
+
+pub async fn run(command: &ChannelCommand) -> Result<(), Failure> {
+    match command {
+        ChannelCommand::Update(args) => update(args).await,
+    }
+}
+
+async fn update(args: &ChannelUpdateArgs) -> Result<(), Failure> {
+    let config = Config::read(&args.config, Role::Agent).map_err(Failure::usage)?;
+    let channel = choose(args, &config.options.channels)?;
+    let (release, file) = verified(&config.options.state, channel)?;
+    if args.print {
+        println!("{}", file.display());
+        return Ok(());
+    }
+    let name = args.name.as_ref().unwrap_or(&channel.name).to_string();
+    let profile = match &args.profile {
+        Some(profile) => profile.clone(),
+        None => default_profile()?,
+    };
+    let title = release.header().release.clone();
+    let add = [Path::new("--add-fixed"), Path::new("sha256"), &file];
+    let source = nix("nix-store", &add).await?;
+    let source = source.trim();
+    // Without a version in its name it takes the place of the release before, and of what `nix-channel` installed.
+    let expression = format!(
+        "derivation {{ name = \"{name}\"; channelName = \"{name}\"; src = builtins.storePath \"{source}\"; \
+         system = \"builtin\"; builder = \"{UNPACK}\"; preferLocalBuild = true; }}"
+    );
+    let build = ["--no-out-link", "--expr", &expression].map(Path::new);
+    let built = nix("nix-build", &build).await?;
+    let install = [
+        Path::new("--profile"),
+        &profile,
+        Path::new("--install"),
+        Path::new(built.trim()),
+    ];
+    nix("nix-env", &install).await?;
+    println!("{name}: {} {title}, in {}", channel.name, profile.display());
+    Ok(())
+}
+
+fn choose<'a>(
+    args: &ChannelUpdateArgs,
+    channels: &'a [ChannelOptions],
+) -> Result<&'a ChannelOptions, Failure> {
+    let mut fitting = channels.iter().filter(|channel| {
+        args.channel
+            .as_ref()
+            .is_none_or(|name| *name == channel.name)
+    });
+    match (fitting.next(), fitting.next()) {
+        (Some(channel), None) => Ok(channel),
+        (None, _) => Err(Failure::usage(format!(
+            "{} follows no such channel",
+            args.config.display()
+        ))),
+        (Some(_), Some(_)) => Err(Failure::usage("several channels fit: say which")),
+    }
+}
+
+/// The newest kept release of the channel, and its expressions on disk.
+fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf), Failure> {
+    let (name, key) = (channel.name.clone(), channel.key.clone());
+    let shelf = Shelf::of_another(state, name, key, channel.keep_releases);
+    let releases = shelf.load().map_err(|error| {
+        Failure::new(
+            NOT_FOUND,
+            format!("no agent has followed {} here: {error}", channel.name),
+        )
+    })?;
+    let absent = |reason: String| Failure::new(NOT_FOUND, reason);
+    let release = releases.into_iter().next();
+    let release =
+        release.ok_or_else(|| absent(format!("no release of {} is here yet", channel.name)))?;
+    let file = EXPRESSIONS
+        .iter()
+        .find_map(|name| release.release_file(name))
+        .map(|(_, path)| path.to_owned());
+    let title = &release.header().release;
+    let file = file.ok_or_else(|| {
+        absent(format!(
+            "{} {title} has no {}, or it was not fetched yet: the agent fetches release files with [shim] expressions = true",
+            channel.name, EXPRESSIONS[0]
+        ))
+    })?;
+    Ok((release, file))
+}
+
+fn default_profile() -> Result<PathBuf, Failure> {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+    let user = user.ok_or_else(|| Failure::usage("USER is not set: name the --profile"))?;
+    Ok(Path::new(PROFILES).join(user).join("channels"))
+}
+
+/// Runs one of Nix's programs; its errors go to the terminal as they are.
+async fn nix(program: &str, arguments: &[&Path]) -> Result<String, Failure> {
+    let failed = |error| Failure::failed(format!("cannot run {program}: {error}"));
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::piped());
+    let running = command.spawn().map_err(failed)?;
+    let output = running.wait_with_output().await.map_err(failed)?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(Failure::failed(format!(
+            "{program} failed: {}",
+            output.status
+        ))),
+    }
+}

@@ -1,0 +1,180 @@
+//! What can be told by asking others: upstreams and their names, and how this machine is found by peers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use crate::swarm::Share;
+use crate::upstream::{Upstream, UpstreamOptions};
+
+use super::Patient;
+use super::finding::Finding;
+
+/// A look-up that takes longer is of no use to Nix either.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// DNS and each upstream.
+pub async fn upstreams(patient: &Patient) -> Vec<Finding> {
+    let asked = join_all(patient.options.upstreams.iter().map(upstream)).await;
+    let mut findings = dns(patient).await;
+    // One good upstream is enough, and the swarm needs none.
+    findings.extend(asked);
+    findings
+}
+
+async fn dns(patient: &Patient) -> Vec<Finding> {
+    const WHAT: &str = "DNS";
+    let names = patient
+        .options
+        .upstreams
+        .iter()
+        .filter_map(|upstream| upstream.url.domain());
+    let Some(name) = names.into_iter().next() else {
+        return vec![Finding::unknown(WHAT, "not needed: no upstream has a name")];
+    };
+    let found = match timeout(LOOKUP, lookup_host((name, 443))).await {
+        Ok(Ok(mut addresses)) => match addresses.next() {
+            Some(address) => return vec![Finding::ok(WHAT, format!("{name} is {}", address.ip()))],
+            None => format!("{name} has no address"),
+        },
+        Ok(Err(error)) => format!("{name}: {error}"),
+        Err(_) => format!("no answer about {name} within {LOOKUP:?}"),
+    };
+    let remedy = format!(
+        "the swarm goes on without it; for the upstream, resolve = [\"{name}:443:ADDRESS\"], or another nameserver"
+    );
+    vec![Finding::warn(WHAT, found, remedy)]
+}
+
+async fn upstream(options: &UpstreamOptions) -> Finding {
+    const WHAT: &str = "upstream";
+    let url = options.url.to_string();
+    let remedy = "what only it has cannot be had; set [[upstream]] resolve when only its name is the trouble";
+    let upstream = match Upstream::new(options.clone()) {
+        Ok(upstream) => Arc::new(upstream),
+        Err(error) => return Finding::warn(WHAT, error.to_string(), remedy),
+    };
+    match upstream.file("nix-cache-info").await {
+        Ok(Some(_)) => Finding::ok(WHAT, format!("{url} answers")),
+        Ok(None) => Finding::warn(
+            WHAT,
+            format!("{url} is not a binary cache"),
+            "correct its URL",
+        ),
+        Err(error) => Finding::warn(WHAT, error.to_string(), remedy),
+    }
+}
+
+/// DHT, LSD, peers, and whether others reach this machine.
+pub fn discovery(patient: &Patient) -> Vec<Finding> {
+    let Some(status) = &patient.status else {
+        return vec![Finding::unknown("peers", "no running node to ask")];
+    };
+    let swarm = &status["swarm"];
+    let mut findings = vec![dht(patient, swarm), lsd(swarm), peers(swarm)];
+    findings.push(public_port(patient, swarm));
+    findings
+}
+
+fn dht(patient: &Patient, swarm: &Value) -> Finding {
+    const WHAT: &str = "DHT";
+    let port = patient.options.swarm.listen.port();
+    match (&swarm["dht"], swarm["dht_nodes"].as_u64().unwrap_or(0)) {
+        (Value::Null, _) => Finding::unknown(WHAT, "switched off"),
+        (dht, 0) => {
+            let error = dht["last_error"].as_str();
+            Finding::warn(
+                WHAT,
+                error.unwrap_or("no node answers").to_owned(),
+                format!(
+                    "let UDP port {port} through, or name [swarm] bootstrap nodes; peers, trackers and LSD do without"
+                ),
+            )
+        }
+        (_, nodes) => Finding::ok(WHAT, format!("{nodes} nodes")),
+    }
+}
+
+fn lsd(swarm: &Value) -> Finding {
+    const WHAT: &str = "LSD";
+    match swarm["lsd"].as_bool() {
+        None => Finding::unknown(WHAT, "switched off"),
+        Some(true) => Finding::ok(WHAT, "listens on UDP port 6771"),
+        Some(false) => Finding::warn(
+            WHAT,
+            "no multicast group could be joined",
+            "neighbours on the LAN are not found; is there an interface with a private address, and UDP 6771 open?",
+        ),
+    }
+}
+
+fn peers(swarm: &Value) -> Finding {
+    const WHAT: &str = "peers";
+    let count = |key: &str| swarm[key].as_u64().unwrap_or(0);
+    match (count("peers"), count("reachable")) {
+        (0, _) => Finding::warn(
+            WHAT,
+            "none is known",
+            "nobody to download from: add a peer, a tracker, or a link with x.pe; or wait for the DHT",
+        ),
+        (known, 0) => Finding::unknown(
+            WHAT,
+            format!("{known} known, none was needed or answered yet"),
+        ),
+        (known, reached) => Finding::ok(WHAT, format!("{known} known, {reached} answered")),
+    }
+}
+
+/// Whether peers from outside can connect, as far as it can be told without asking a stranger.
+fn public_port(patient: &Patient, swarm: &Value) -> Finding {
+    const WHAT: &str = "public port";
+    let port = patient.options.swarm.listen.port();
+    if patient.options.swarm.share != Share::Public {
+        return Finding::unknown(
+            WHAT,
+            "share is not \"public\": nobody from outside is served",
+        );
+    }
+    let forward =
+        format!("forward TCP and UDP port {port} to this machine, and open it in the firewall");
+    let seen = swarm["dht"]["public_address"].as_str();
+    let Some(seen) = seen.and_then(|seen| seen.parse::<SocketAddr>().ok()) else {
+        return match own_addresses().any(is_public) {
+            true => Finding::unknown(WHAT, format!("an own public address; is port {port} open?")),
+            false => Finding::warn(WHAT, "only private addresses: behind NAT", forward),
+        };
+    };
+    let ours = own_addresses().any(|own| own == seen.ip());
+    match (ours, swarm["dht"]["firewalled"].as_bool()) {
+        (_, Some(false)) => Finding::ok(WHAT, format!("{seen} is reached from outside")),
+        (true, _) => Finding::warn(
+            WHAT,
+            format!("{seen} is this machine's own address, but nothing came in from outside yet"),
+            format!("open TCP and UDP port {port} in the firewall"),
+        ),
+        (false, _) => Finding::warn(
+            WHAT,
+            format!(
+                "behind NAT: others see {seen}; uploads only to peers that this machine can dial back"
+            ),
+            forward,
+        ),
+    }
+}
+
+fn own_addresses() -> impl Iterator<Item = IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    interfaces.into_iter().map(|interface| interface.ip())
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_private() || v4.is_loopback() || v4.is_link_local()),
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+    }
+}
