@@ -12,9 +12,10 @@ use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::NodeOptions;
 use crate::store::StoreUri;
 use crate::swarm::{DiscoveryOptions, SwarmOptions};
-use crate::upstream::UpstreamOptions;
+use crate::upstream::Netrc;
 
-use super::sections::{AgentFile, Hold, HoldSource, SeedboxFile, SwarmSection, UpstreamSection};
+use super::sections::{AgentFile, Hold, HoldSource, SeedboxFile, SwarmSection};
+use super::upstreams::netrc;
 
 pub use crate::serve::Role;
 
@@ -28,9 +29,6 @@ const AGENT_NEIGHBOURS: usize = 16;
 const SEEDBOX_NEIGHBOURS: usize = 200;
 /// Each neighbour costs a connection, and a bit for each row of the channel.
 const MAX_NEIGHBOURS: usize = 2000;
-/// The cache that most of the world uses, and its key.
-const NIXOS_CACHE: &str = "https://cache.nixos.org/";
-const NIXOS_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -122,7 +120,8 @@ impl Checker<'_> {
         let mut warnings = Vec::new();
         let state = state_directory(file.state);
         let store = self.store(&file.store.uri, "store.uri")?;
-        let upstreams = self.upstreams(&file.upstream)?;
+        let netrc = netrc(file.netrc.as_deref(), &mut warnings);
+        let upstreams = self.upstreams(&file.upstream, &netrc, &mut warnings)?;
         let mut keys = Vec::new();
         for key in &file.trusted_keys {
             keys.push(self.parse::<PublicKey>("trusted_keys", key)?);
@@ -174,6 +173,7 @@ impl Checker<'_> {
             warnings.push("hold.amount: what lies in hold.location is served, nothing is fetched by this version".to_owned());
         }
         self.warn_of_swarm(&file.swarm, &mut warnings);
+        let upstreams = self.upstreams(&file.upstream, &Netrc::default(), &mut warnings)?;
         let options = NodeOptions {
             role: Role::Seedbox,
             swarm: self.swarm(
@@ -188,7 +188,7 @@ impl Checker<'_> {
             shim_socket: None,
             store,
             channels: self.channels(&file.channel, true)?,
-            upstreams: self.upstreams(&file.upstream)?,
+            upstreams,
             keys: TrustedKeys::default(),
         };
         Ok(Config { options, warnings })
@@ -268,36 +268,7 @@ impl Checker<'_> {
         })
     }
 
-    fn upstreams(&self, sections: &[UpstreamSection]) -> Result<Vec<UpstreamOptions>, ConfigError> {
-        let mut upstreams = Vec::with_capacity(sections.len());
-        for section in sections {
-            let url: url::Url = self.parse("upstream.url", &section.url)?;
-            if !matches!(url.scheme(), "http" | "https") {
-                return Err(self.error(
-                    "upstream.url",
-                    &format!("'{url}' is neither http nor https: leave it in nix.conf"),
-                ));
-            }
-            let known = || {
-                if url.as_str() == NIXOS_CACHE {
-                    vec![NIXOS_KEY.to_owned()]
-                } else {
-                    vec![]
-                }
-            };
-            let keys = section.keys.clone().unwrap_or_else(known);
-            upstreams.push(UpstreamOptions {
-                keys: self.parse_all("upstream.keys", &keys)?,
-                resolve: self.parse_all("upstream.resolve", &section.resolve)?,
-                timeout: section.timeout.0,
-                breaks: true,
-                url,
-            });
-        }
-        Ok(upstreams)
-    }
-
-    fn parse_all<T: FromStr<Err: std::fmt::Display>>(
+    pub(super) fn parse_all<T: FromStr<Err: std::fmt::Display>>(
         &self,
         key: &str,
         texts: &[String],

@@ -4,6 +4,7 @@ mod agent;
 mod channel;
 mod sections;
 mod units;
+mod upstreams;
 
 pub use agent::{Config, ConfigError, Role, state_directory};
 pub use units::{Rate, Size, Span};

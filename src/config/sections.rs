@@ -13,6 +13,8 @@ pub struct AgentFile {
     pub state: Option<PathBuf>,
     #[serde(default)]
     pub trusted_keys: Vec<String>,
+    /// Passwords of upstreams, in the form of nix.conf's `netrc-file`.
+    pub netrc: Option<PathBuf>,
     #[serde(default)]
     pub shim: Shim,
     #[serde(default)]

@@ -79,6 +79,7 @@ impl ManifestReader {
                     resolve: vec![],
                     timeout: HTTP_TIMEOUT,
                     breaks: false,
+                    credentials: None,
                 };
                 Some(Self::Http(Arc::new(Upstream::new(options)?)))
             }

@@ -58,6 +58,7 @@ impl BinaryCache {
             resolve: vec![],
             timeout: TIMEOUT,
             breaks: false,
+            credentials: None,
         };
         let upstream = Arc::new(Upstream::new(options)?);
         let mut info = Vec::new();

@@ -1,7 +1,10 @@
-//! A breaker: after a failure an upstream is not asked at all, until a probe in the background has found it well.
+//! A breaker: after a failure an upstream is not asked at all, until a probe has found it well. Whoever asks while it is
+//! probed waits for that: the first question after an outage must not be the one that is refused.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 /// The first pause; a blip is over by then.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
@@ -29,13 +32,16 @@ pub enum Permission {
     Ask,
     /// Do not ask, and do not wait.
     Refuse,
-    /// As `Refuse`, but it is time that somebody probes: whoever gets this starts the probe.
+    /// A probe is under way: wait until it has `settled`.
+    Wait,
+    /// As `Wait`, but whoever gets this starts the probe.
     Probe,
 }
 
 #[derive(Default)]
 pub struct Breaker {
     open: Mutex<Option<Open>>,
+    probed: Notify,
 }
 
 struct Open {
@@ -49,18 +55,29 @@ impl Breaker {
     pub fn permission(&self) -> Permission {
         match self.lock().as_mut() {
             None => Permission::Ask,
+            Some(open) if open.probing => Permission::Wait,
             Some(open) if Instant::now() < open.probe_at => Permission::Refuse,
             Some(open) => {
-                // One probe at a time; the next is due when this one should long have ended.
-                open.probe_at = Instant::now() + open.pause;
                 open.probing = true;
                 Permission::Probe
             }
         }
     }
 
+    /// Resolves when no probe is under way.
+    pub async fn settled(&self) {
+        loop {
+            let probed = self.probed.notified();
+            if !self.lock().as_ref().is_some_and(|open| open.probing) {
+                return;
+            }
+            probed.await;
+        }
+    }
+
     pub fn succeeded(&self) {
         *self.lock() = None;
+        self.probed.notify_waiters();
     }
 
     pub fn failed(&self, error: String) {
@@ -77,6 +94,8 @@ impl Breaker {
             probing: false,
             error,
         });
+        drop(open);
+        self.probed.notify_waiters();
     }
 
     pub fn state(&self) -> BreakerState {
@@ -117,8 +136,9 @@ mod tests {
         );
         breaker.lock().as_mut().unwrap().probe_at = Instant::now();
         assert_eq!(breaker.permission(), Permission::Probe);
-        assert_eq!(breaker.permission(), Permission::Refuse);
+        assert_eq!(breaker.permission(), Permission::Wait);
         breaker.failed("again".into());
+        assert_eq!(breaker.permission(), Permission::Refuse);
         assert_eq!(breaker.lock().as_ref().unwrap().pause, FIRST_PAUSE * 2);
         assert_eq!(breaker.last_error().as_deref(), Some("again"));
         breaker.succeeded();

@@ -1,10 +1,11 @@
 //! The HTTP client of one upstream.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::{BoxStream, StreamExt};
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Response, StatusCode};
 use thiserror::Error;
 use tokio::io::AsyncRead;
@@ -14,14 +15,19 @@ use url::Url;
 
 use crate::nix::{HashPart, Narinfo, ParseError, PublicKey};
 
+use super::body::body;
 use super::breaker::{Breaker, BreakerState, Permission};
 use super::decompress::decompress;
+use super::netrc::Credentials;
 use super::resolver::{BoundedResolver, ResolvePin};
 
 /// A narinfo is a few kB; the largest closures' stay far below this.
 const MAX_NARINFO: usize = 1 << 20;
-/// A body that brings no byte for so long is given up; the swarm or the next upstream goes on.
-const BODY_SILENCE: Duration = Duration::from_secs(20);
+
+/// A question that failed so soon is asked once more before the upstream counts as down: that is a connection that was
+/// just closed, or one server of many.
+const QUICK: Duration = Duration::from_secs(1);
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamOptions {
@@ -32,6 +38,7 @@ pub struct UpstreamOptions {
     pub timeout: Duration,
     /// Whether a failure keeps it from being asked again for a while. A publisher rather waits.
     pub breaks: bool,
+    pub credentials: Option<Credentials>,
 }
 
 #[derive(Debug, Error)]
@@ -119,37 +126,17 @@ impl Upstream {
         self: &Arc<Self>,
         hash_part: &HashPart,
     ) -> Result<Option<Narinfo>, UpstreamError> {
-        let Some(response) = self.get(&format!("{hash_part}.narinfo")).await? else {
+        let Some((url, response)) = self.get(&format!("{hash_part}.narinfo")).await? else {
             return Ok(None);
         };
-        let url = response.url().to_string();
-        let read = async {
-            let mut text = Vec::new();
-            let mut body = response.bytes_stream();
-            while let Some(chunk) = body
-                .try_next()
-                .await
-                .map_err(|error| self.failure(&url, &error))?
-            {
-                if text.len() + chunk.len() > MAX_NARINFO {
-                    let reason = format!("the narinfo is larger than {MAX_NARINFO} bytes");
-                    return Err(UpstreamError::Request {
-                        url: url.to_owned(),
-                        reason,
-                    });
-                }
-                text.extend_from_slice(&chunk);
-            }
-            let text = String::from_utf8_lossy(&text);
-            let narinfo = Narinfo::parse(&text);
-            narinfo.map(Some).map_err(|source| UpstreamError::Narinfo {
-                url: url.to_owned(),
-                source,
-            })
-        };
-        timeout(self.options.timeout, read)
-            .await
-            .unwrap_or_else(|_| Err(self.timed_out(&url)))
+        let read = timeout(self.options.timeout, read_narinfo(&url, response));
+        let read = read.await.unwrap_or_else(|_| Err(self.timed_out(&url)));
+        if let Err(error) = &read
+            && error.is_outage()
+        {
+            self.breaker.failed(error.to_string());
+        }
+        read.map(Some)
     }
 
     /// The raw NAR that a narinfo of this upstream names.
@@ -157,15 +144,14 @@ impl Upstream {
         self: &Arc<Self>,
         narinfo: &Narinfo,
     ) -> Result<Option<Box<dyn AsyncRead + Send + Unpin>>, UpstreamError> {
-        let Some(response) = self.get(&narinfo.url).await? else {
+        let Some((url, response)) = self.get(&narinfo.url).await? else {
             return Ok(None);
         };
-        let url = response.url().to_string();
-        let body = StreamReader::new(patient(response));
+        let body = StreamReader::new(body(self, url.clone(), response));
         match decompress(&narinfo.compression, body) {
             Some(nar) => Ok(Some(nar)),
             None => Err(UpstreamError::Compression {
-                url,
+                url: url.to_string(),
                 compression: narinfo.compression.clone(),
             }),
         }
@@ -173,7 +159,7 @@ impl Upstream {
 
     /// Any other file, as it is.
     pub async fn file(self: &Arc<Self>, path: &str) -> Result<Option<Body>, UpstreamError> {
-        let Some(response) = self.get(path).await? else {
+        let Some((url, response)) = self.get(path).await? else {
             return Ok(None);
         };
         let header = |name| {
@@ -188,33 +174,45 @@ impl Upstream {
         Ok(Some(Body {
             content_type,
             content_length,
-            bytes: patient(response).boxed(),
+            bytes: body(self, url, response).boxed(),
         }))
     }
 
     /// `None` for what the cache does not have. 403 is how S3 says 404.
-    async fn get(self: &Arc<Self>, path: &str) -> Result<Option<Response>, UpstreamError> {
-        match self.breaker.permission() {
-            _ if !self.options.breaks => self.request(path).await,
-            Permission::Ask => self.request(path).await,
-            Permission::Refuse => Err(UpstreamError::Down {
+    async fn get(self: &Arc<Self>, path: &str) -> Result<Option<(Url, Response)>, UpstreamError> {
+        if self.options.breaks && !self.is_well().await {
+            return Err(UpstreamError::Down {
                 url: self.options.url.to_string(),
-            }),
-            Permission::Probe => {
-                let upstream = self.clone();
-                tokio::spawn(async move {
-                    if upstream.request("nix-cache-info").await.is_ok() {
-                        tracing::info!(upstream = %upstream.options.url, "an upstream is back");
-                    }
-                });
-                Err(UpstreamError::Down {
-                    url: self.options.url.to_string(),
-                })
-            }
+            });
         }
+        self.request(path).await
     }
 
-    async fn request(&self, path: &str) -> Result<Option<Response>, UpstreamError> {
+    /// What the breaker says, after the probe that is due.
+    async fn is_well(self: &Arc<Self>) -> bool {
+        match self.breaker.permission() {
+            Permission::Ask => return true,
+            Permission::Refuse => return false,
+            Permission::Wait => {}
+            Permission::Probe => {
+                // On its own: whoever started it may hang up.
+                let upstream = self.clone();
+                tokio::spawn(async move {
+                    match upstream.request("nix-cache-info").await {
+                        Ok(_) => {
+                            tracing::info!(upstream = %upstream.options.url, "an upstream is back")
+                        }
+                        // An answer that is no failure of the upstream's is one all the same.
+                        Err(error) => upstream.breaker.failed(error.to_string()),
+                    }
+                });
+            }
+        }
+        self.breaker.settled().await;
+        self.breaker.state() == BreakerState::Closed
+    }
+
+    async fn request(&self, path: &str) -> Result<Option<(Url, Response)>, UpstreamError> {
         let url = self
             .options
             .url
@@ -223,50 +221,97 @@ impl Upstream {
                 url: self.options.url.to_string(),
                 reason: format!("'{path}' is not a path below it: {error}"),
             })?;
-        let answer = match timeout(self.options.timeout, self.client.get(url.clone()).send()).await
-        {
-            Ok(answer) => answer.map_err(|error| self.failure(url.as_str(), &error))?,
-            Err(_) => return Err(self.timed_out(url.as_str())),
-        };
+        let start = Instant::now();
+        let mut answer = self.ask(&url).await;
+        if answer.is_err() && start.elapsed() < QUICK {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            answer = self.ask(&url).await;
+        }
+        match &answer {
+            Ok(_) => self.breaker.succeeded(),
+            Err(error) if error.is_outage() => self.breaker.failed(error.to_string()),
+            Err(_) => {}
+        }
+        Ok(answer?.map(|answer| (url, answer)))
+    }
+
+    async fn ask(&self, url: &Url) -> Result<Option<Response>, UpstreamError> {
+        let answer = self.send(url.clone(), HeaderMap::new()).await?;
         match answer.status() {
-            StatusCode::OK => {
-                self.breaker.succeeded();
-                Ok(Some(answer))
-            }
-            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE => {
-                self.breaker.succeeded();
-                Ok(None)
-            }
-            status => {
-                let error = UpstreamError::Status {
-                    url: url.to_string(),
-                    status,
-                };
-                if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                    self.breaker.failed(error.to_string());
-                }
-                Err(error)
-            }
+            StatusCode::OK => Ok(Some(answer)),
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE => Ok(None),
+            status => Err(UpstreamError::Status {
+                url: url.to_string(),
+                status,
+            }),
         }
     }
 
-    fn failure(&self, url: &str, error: &reqwest::Error) -> UpstreamError {
-        let error = UpstreamError::Request {
-            url: url.to_owned(),
-            reason: chain(error),
-        };
-        self.breaker.failed(error.to_string());
-        error
+    /// One question, whatever the answer says.
+    pub(super) async fn send(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+    ) -> Result<Response, UpstreamError> {
+        let mut request = self.client.get(url.clone()).headers(headers);
+        // A narinfo may name a NAR on another host: that is not told the password.
+        if let Some(Credentials { login, password }) = &self.options.credentials
+            && url.origin() == self.options.url.origin()
+        {
+            request = request.basic_auth(login, Some(password));
+        }
+        match timeout(self.options.timeout, request.send()).await {
+            Ok(answer) => answer.map_err(|error| request_error(&url, &error)),
+            Err(_) => Err(self.timed_out(&url)),
+        }
     }
 
-    fn timed_out(&self, url: &str) -> UpstreamError {
-        let error = UpstreamError::Timeout {
-            url: url.to_owned(),
+    fn timed_out(&self, url: &Url) -> UpstreamError {
+        UpstreamError::Timeout {
+            url: url.to_string(),
             timeout: self.options.timeout,
-        };
-        self.breaker.failed(error.to_string());
-        error
+        }
     }
+}
+
+impl UpstreamError {
+    /// Whether the upstream is not well, as opposed to having said something else than was hoped for.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Request { .. } | Self::Timeout { .. } => true,
+            Self::Status { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+            _ => false,
+        }
+    }
+}
+
+fn request_error(url: &Url, error: &reqwest::Error) -> UpstreamError {
+    UpstreamError::Request {
+        url: url.to_string(),
+        reason: chain(error),
+    }
+}
+
+async fn read_narinfo(url: &Url, response: Response) -> Result<Narinfo, UpstreamError> {
+    let mut text = Vec::new();
+    let mut body = response.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| request_error(url, &error))?;
+        if text.len() + chunk.len() > MAX_NARINFO {
+            let reason = format!("the narinfo is larger than {MAX_NARINFO} bytes");
+            return Err(UpstreamError::Request {
+                url: url.to_string(),
+                reason,
+            });
+        }
+        text.extend_from_slice(&chunk);
+    }
+    Narinfo::parse(&String::from_utf8_lossy(&text)).map_err(|source| UpstreamError::Narinfo {
+        url: url.to_string(),
+        source,
+    })
 }
 
 /// With a slash at its end: `join` drops what follows the last one.
@@ -275,31 +320,6 @@ fn as_directory(mut url: Url) -> Url {
         url.set_path(&format!("{}/", url.path()));
     }
     url
-}
-
-/// The body, with an error instead of endless silence.
-fn patient(
-    response: Response,
-) -> impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
-    let body = response.bytes_stream().map_err(std::io::Error::other);
-    Box::pin(futures_util::stream::unfold(
-        Some(Box::pin(body)),
-        |body| async move {
-            let mut body = body?;
-            match timeout(BODY_SILENCE, body.next()).await {
-                Ok(None) => None,
-                Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(body))),
-                Ok(Some(Err(error))) => Some((Err(error), None)),
-                Err(_) => Some((
-                    Err(std::io::Error::new(
-                        std::io::ErrorKind::TimedOut,
-                        "the upstream fell silent",
-                    )),
-                    None,
-                )),
-            }
-        },
-    ))
 }
 
 /// reqwest's own message rarely says why; the sources do.
