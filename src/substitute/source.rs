@@ -75,4 +75,4 @@ impl SourceError {
 /// A download without a new piece for so long has failed. Nix itself gives up after `stalled-download-timeout` = 300 s;
 /// an honest cut well before that lets it retry. (When another source can take over, `experience` brings it in long
 /// before this.)
-pub const STALL: Duration = Duration::from_secs(90);
+pub const STALL: Duration = Duration::from_secs(30);

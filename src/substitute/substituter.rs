@@ -20,7 +20,7 @@ use super::nar_body::{self, NarBody};
 use super::plan::{Candidate, Means, Plan};
 use super::prefetch::Prefetch;
 use super::quarantine::Culprit;
-use super::upstream_fetch::UpstreamFetches;
+use super::upstream_fetch::{FetchProgress, UpstreamFetches};
 
 /// An upstream that has not answered by then is late, and the next one is asked too.
 const UPSTREAM_STAGGER: Duration = Duration::from_millis(700);
@@ -255,16 +255,20 @@ impl Substituter {
         match candidate {
             Candidate::Store(_) => 0,
             Candidate::Swarm(row) => match self.means.prospect(&row.info_hash) {
-                Prospect::Here => 1,
+                Prospect::Here => 2,
                 // Nobody could give it, or the swarm keeps losing: behind the upstreams that are well.
-                Prospect::Nobody => 5,
-                _ if self.means.experience.avoids_swarm() => 5,
-                Prospect::Shown | Prospect::Reachable => 3,
+                Prospect::Nobody => 6,
+                _ if self.means.experience.avoids_swarm() => 6,
+                Prospect::Shown | Prospect::Reachable => 4,
             },
-            // The fetch of an upstream is under way, or was made ahead.
-            Candidate::Upstream(upstream) if self.means.fetches.has(upstream, nar_hash) => 2,
-            Candidate::Upstream(_) if candidate.is_promising() => 4,
-            Candidate::Upstream(_) => 6,
+            Candidate::Upstream(upstream) => {
+                match self.means.fetches.progress(upstream, nar_hash) {
+                    FetchProgress::Whole => 1,
+                    FetchProgress::UnderWay => 3,
+                    FetchProgress::None if candidate.is_promising() => 5,
+                    FetchProgress::None => 7,
+                }
+            }
         }
     }
 

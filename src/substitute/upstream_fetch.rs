@@ -55,6 +55,14 @@ pub struct UpstreamFetch {
     _stop: DropGuard,
 }
 
+/// How far the fetch of a NAR is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchProgress {
+    None,
+    UnderWay,
+    Whole,
+}
+
 #[derive(Clone)]
 enum State {
     Opening,
@@ -125,13 +133,17 @@ impl UpstreamFetches {
         fetch
     }
 
-    /// The upstream that a NAR comes from at the moment, or came from and is still held.
-    pub fn has(&self, upstream: &Upstream, nar_hash: &NarHash) -> bool {
-        let running = self.lock();
-        let fetch = running.get(&(upstream.url().to_string(), *nar_hash));
-        fetch
-            .and_then(Weak::upgrade)
-            .is_some_and(|fetch| fetch.failure.get().is_none())
+    /// Whether a NAR comes from this upstream at the moment, or has come and is still held: then it is whole.
+    pub fn progress(&self, upstream: &Upstream, nar_hash: &NarHash) -> FetchProgress {
+        let key = (upstream.url().to_string(), *nar_hash);
+        let fetch = self.lock().get(&key).and_then(Weak::upgrade);
+        match fetch.filter(|fetch| fetch.failure.get().is_none()) {
+            None => FetchProgress::None,
+            Some(fetch) => match &*fetch.state.borrow() {
+                State::Flowing(spool) if spool.is_whole() => FetchProgress::Whole,
+                _ => FetchProgress::UnderWay,
+            },
+        }
     }
 
     async fn run(
