@@ -1,10 +1,6 @@
 //! A restart goes on where the last run was, and a machine that knows nothing yet already serves.
 
-use std::{
-    fs::{self, File},
-    io::Read as _,
-    thread,
-};
+use std::{fs, thread};
 
 use crate::lab::{
     Answer, Closure, HttpServer, Keys, Need, Nix, Node, NodeConfig, Place, Publication, Release,
@@ -50,15 +46,6 @@ fn a_restart_binds_with_the_catalog_from_disk() {
     );
 }
 
-/// One path of bytes that do not compress.
-fn noise(nix: &Nix, bytes: u64) -> Closure {
-    let file = nix.work().join("noise");
-    let mut random = File::open("/dev/urandom").unwrap().take(bytes);
-    std::io::copy(&mut random, &mut File::create(&file).unwrap()).unwrap();
-    let path = nix.on_store("nix-store", &["--add", file.to_str().unwrap()]);
-    Closure::read(nix, nix.root(), path)
-}
-
 #[test]
 fn a_download_goes_on_after_a_crash() {
     if !Need::all("a_download_goes_on_after_a_crash", &[Need::NIX]) {
@@ -68,7 +55,7 @@ fn a_download_goes_on_after_a_crash() {
     /// What is under way when the power goes: one request window of 2 MiB and pieces begun, with room to spare.
     const LOST: u64 = 8_000_000;
     let (nix, scratch) = (Nix::installed(), Scratch::new());
-    let closure = noise(&nix, BYTES);
+    let closure = Closure::noise(&nix, BYTES);
     let publication = Publication::of(&nix, &closure, scratch.root());
     let payload = publication.number("payload_bytes");
     assert!(payload >= BYTES);

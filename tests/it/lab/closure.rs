@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -94,6 +94,15 @@ impl Closure {
         SMALL.get_or_init(|| Self::build(8, 12_000_000))
     }
 
+    /// One path of bytes that do not compress, in the store of `nix`.
+    pub fn noise(nix: &Nix, bytes: u64) -> Self {
+        let file = nix.work().join(format!("noise-{bytes}"));
+        let mut random = File::open("/dev/urandom").unwrap().take(bytes);
+        std::io::copy(&mut random, &mut File::create(&file).unwrap()).unwrap();
+        let path = nix.on_store("nix-store", &["--add", file.to_str().unwrap()]);
+        Self::read(nix, nix.root(), path)
+    }
+
     pub fn nar_bytes(&self) -> u64 {
         self.paths.iter().map(|path| path.nar_size).sum()
     }
@@ -147,9 +156,31 @@ impl Closure {
         options: &str,
         directory: &Path,
     ) -> PathBuf {
+        self.copy(nix, keys, options, &[&self.top], directory)
+    }
+
+    /// The same of several paths.
+    pub fn copy_all_to_cache(
+        &self,
+        nix: &Nix,
+        keys: &Keys,
+        tops: &[&str],
+        directory: &Path,
+    ) -> PathBuf {
+        self.copy(nix, keys, "compression=zstd", tops, directory)
+    }
+
+    fn copy(
+        &self,
+        nix: &Nix,
+        keys: &Keys,
+        options: &str,
+        tops: &[&str],
+        directory: &Path,
+    ) -> PathBuf {
         let (cache, secret) = (directory.display(), keys.narinfo_secret.display());
         let url = format!("file://{cache}?secret-key={secret}&{options}");
-        nix.on(&self.root, "nix", &["copy", "--to", &url, &self.top]);
+        nix.on(&self.root, "nix", &[&["copy", "--to", &url], tops].concat());
         directory.to_owned()
     }
 

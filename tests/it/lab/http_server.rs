@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     sync::{
@@ -10,7 +10,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
+
+/// A drip comes so often.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What the server says to one request.
 pub enum Answer {
@@ -18,6 +22,14 @@ pub enum Answer {
     Status(u16),
     /// Announces the whole body, sends this much of it, and hangs up.
     Cut(Vec<u8>, usize),
+    /// As `Cut`, by a server that knows ranges: the next one asks for the rest.
+    CutRange(Vec<u8>, usize),
+    /// Sends this much of the body, and then nothing, without hanging up.
+    Stall(Vec<u8>, usize),
+    /// Sends so many bytes of the body a second.
+    Drip(Vec<u8>, u64),
+    /// Says nothing at all, without hanging up.
+    Silence,
 }
 
 impl Answer {
@@ -35,8 +47,15 @@ type Script = dyn Fn(&str) -> Answer + Send + Sync;
 
 pub struct HttpServer {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     stop: Arc<AtomicBool>,
+}
+
+struct Asked {
+    /// `METHOD PATH`.
+    what: String,
+    /// The header lines.
+    head: String,
 }
 
 impl HttpServer {
@@ -52,7 +71,7 @@ impl HttpServer {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, stop) = (
-            Arc::<Mutex<Vec<String>>>::default(),
+            Arc::<Mutex<Vec<Asked>>>::default(),
             Arc::<AtomicBool>::default(),
         );
         let script: Arc<Script> = Arc::new(script);
@@ -90,7 +109,18 @@ impl HttpServer {
 
     /// The paths that were asked for, in order, as `METHOD PATH`.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        let asked = self.asked.lock().unwrap();
+        asked.iter().map(|asked| asked.what.clone()).collect()
+    }
+
+    /// How many requests had `line` among their headers.
+    pub fn asked_with(&self, line: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        let has = |asked: &&Asked| {
+            let mut lines = asked.head.lines();
+            lines.any(|found| found.eq_ignore_ascii_case(line))
+        };
+        asked.iter().filter(has).count()
     }
 
     /// How many of them have `part` in them.
@@ -114,11 +144,7 @@ impl Drop for HttpServer {
     }
 }
 
-fn serve(
-    mut stream: TcpStream,
-    asked: &Mutex<Vec<String>>,
-    script: &Script,
-) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, script: &Script) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -126,25 +152,73 @@ fn serve(
     let (Some(method), Some(target)) = (words.next(), words.next()) else {
         return Ok(());
     };
-    loop {
-        let mut header = String::new();
-        if reader.read_line(&mut header)? <= 2 {
-            break;
-        }
-    }
-    asked.lock().unwrap().push(format!("{method} {target}"));
+    let mut head = String::new();
+    while reader.read_line(&mut head)? > 2 {}
+    let from = range_start(&head);
+    let what = format!("{method} {target}");
+    asked.lock().unwrap().push(Asked { what, head });
+    let whole = usize::MAX;
     let (status, body, sent) = match script(&target) {
-        Answer::Body(body) => (200, body, usize::MAX),
+        Answer::Body(body) => (200, body, whole),
         Answer::Status(status) => (status, vec![], 0),
         Answer::Cut(body, sent) => (200, body, sent),
+        Answer::Drip(body, rate) => return drip(&mut stream, &body, rate),
+        Answer::Stall(body, sent) => {
+            put_head(&mut stream, 200, body.len(), "")?;
+            stream.write_all(&body[..sent])?;
+            return wait_for_hang_up(&mut stream);
+        }
+        Answer::Silence => return wait_for_hang_up(&mut stream),
+        Answer::CutRange(body, sent) => {
+            let (size, from) = (body.len(), from.unwrap_or(0));
+            let rest = &body[from..];
+            let range = format!(
+                "Accept-Ranges: bytes\r\nContent-Range: bytes {from}-{}/{size}\r\n",
+                size - 1
+            );
+            put_head(
+                &mut stream,
+                if from > 0 { 206 } else { 200 },
+                rest.len(),
+                &range,
+            )?;
+            return stream.write_all(&rest[..sent.min(rest.len())]);
+        }
     };
-    let length = body.len();
-    write!(
-        stream,
-        "HTTP/1.1 {status} -\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    )?;
+    put_head(&mut stream, status, body.len(), "")?;
     if method != "HEAD" {
-        stream.write_all(&body[..sent.min(length)])?;
+        stream.write_all(&body[..sent.min(body.len())])?;
     }
     stream.flush()
+}
+
+fn put_head(stream: &mut TcpStream, status: u16, length: usize, more: &str) -> std::io::Result<()> {
+    write!(
+        stream,
+        "HTTP/1.1 {status} -\r\nContent-Length: {length}\r\n{more}Connection: close\r\n\r\n"
+    )
+}
+
+fn drip(stream: &mut TcpStream, body: &[u8], rate: u64) -> std::io::Result<()> {
+    put_head(stream, 200, body.len(), "")?;
+    let each = (rate as f64 * TICK.as_secs_f64()).ceil() as usize;
+    for chunk in body.chunks(each) {
+        stream.write_all(chunk)?;
+        thread::sleep(TICK);
+    }
+    Ok(())
+}
+
+fn wait_for_hang_up(stream: &mut TcpStream) -> std::io::Result<()> {
+    while stream.read(&mut [0; 1024])? > 0 {}
+    Ok(())
+}
+
+fn range_start(head: &str) -> Option<usize> {
+    let line = head.lines().find_map(|line| {
+        line.to_ascii_lowercase()
+            .strip_prefix("range: bytes=")
+            .map(str::to_owned)
+    })?;
+    line.trim_end_matches('-').parse().ok()
 }

@@ -15,6 +15,7 @@ pub struct NodeConfig {
     pub state: PathBuf,
     /// Top-level keys and whole sections, in the order of TOML.
     trusted: Vec<String>,
+    netrc: String,
     sections: String,
     upload_limit: String,
     listen: SocketAddr,
@@ -53,6 +54,7 @@ impl NodeConfig {
             role,
             state,
             trusted: vec![],
+            netrc: String::new(),
             sections,
             upload_limit: "10GB/s".to_owned(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -95,6 +97,16 @@ impl NodeConfig {
 
     pub fn upload_limit(mut self, rate: &str) -> Self {
         self.upload_limit = rate.to_owned();
+        self
+    }
+
+    pub fn netrc(mut self, file: &Path) -> Self {
+        self.netrc = format!("netrc = \"{}\"\n", file.display());
+        self
+    }
+
+    pub fn cache_size(mut self, size: &str) -> Self {
+        writeln!(self.sections, "[cache]\nsize = \"{size}\"").unwrap();
         self
     }
 
@@ -150,7 +162,11 @@ impl NodeConfig {
 
     pub fn write(&self) -> PathBuf {
         let trusted = match self.role {
-            "agent" => format!("trusted_keys = [{}]\n", self.trusted.join(", ")),
+            "agent" => format!(
+                "trusted_keys = [{}]\n{}",
+                self.trusted.join(", "),
+                self.netrc
+            ),
             _ => String::new(),
         };
         let swarm = format!(

@@ -162,6 +162,17 @@ impl Publication {
         pointer.encode()
     }
 
+    /// The same of several paths.
+    #[track_caller]
+    pub fn of_all(nix: &Nix, closure: &Closure, tops: &[&str], directory: &Path) -> Self {
+        let keys = Keys::make(nix, &directory.join("keys"));
+        let release = Release {
+            paths: tops.iter().map(|top| (*top).to_owned()).collect(),
+            ..Release::of(closure, &keys, directory.join("release"))
+        };
+        release.publish()
+    }
+
     #[track_caller]
     pub fn number(&self, key: &str) -> u64 {
         let number = self.summary[key].as_u64();

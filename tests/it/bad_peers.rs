@@ -1,0 +1,110 @@
+//! Whatever peers do: right bytes from whoever else has them, a 404 or an honest cut in good time, never a wrong whole.
+
+use std::time::Duration;
+
+use crate::lab::{LoneNar, Manner, Node, ScriptedPeer, get};
+
+const SIZE: u64 = 6_000_000;
+/// A head start of 0.4 s, or 2.5 s of silence in the middle, and then the whole from the upstream.
+const REPLACED: Duration = Duration::from_secs(8);
+/// Without any progress for 30 s a download has failed.
+const GIVEN_UP: Duration = Duration::from_secs(40);
+
+const MANNERS: [Manner; 6] = [
+    Manner::Stalls,
+    Manner::Garbage,
+    Manner::Noise,
+    Manner::Lies,
+    Manner::Vanishes(SIZE / 2),
+    Manner::Slow(20_000),
+];
+
+#[test]
+fn an_upstream_replaces_a_bad_peer() {
+    let Some(lone) = LoneNar::new("an_upstream_replaces_a_bad_peer", SIZE) else {
+        return;
+    };
+    let upstream = lone.good_upstream();
+    for manner in MANNERS {
+        let peer = ScriptedPeer::start(&lone.payload, manner);
+        let agent = lone
+            .agent(&format!("{manner:?}"))
+            .upstream(&upstream.url(), &lone.keys.narinfo)
+            .peer(peer.address);
+        let agent = Node::start(&agent);
+        assert_eq!(get(agent.shim, &lone.path().narinfo()).status, 200);
+        let nar = get(agent.shim, &lone.path().nar());
+        let came = nar.body.len();
+        assert!(nar.body == lone.bytes, "{manner:?}: {came} bytes");
+        assert!(nar.elapsed < REPLACED, "{manner:?}: {:?}", nar.elapsed);
+    }
+}
+
+#[test]
+fn a_good_peer_replaces_a_bad_one() {
+    let Some(lone) = LoneNar::new("a_good_peer_replaces_a_bad_one", SIZE) else {
+        return;
+    };
+    let good = ScriptedPeer::start(&lone.payload, Manner::Honest);
+    for manner in MANNERS {
+        let peer = ScriptedPeer::start(&lone.payload, manner);
+        let agent = lone
+            .agent(&format!("{manner:?}"))
+            .peer(peer.address)
+            .peer(good.address);
+        let agent = Node::start(&agent);
+        let nar = get(agent.shim, &lone.path().nar());
+        let came = nar.body.len();
+        assert!(nar.body == lone.bytes, "{manner:?}: {came} bytes");
+        assert!(nar.elapsed < GIVEN_UP, "{manner:?}: {:?}", nar.elapsed);
+        // Garbage is thrown away a piece at a time, and its sender is left.
+        let wasted = agent.bytes("wasted");
+        assert!(wasted <= 2 * SIZE, "{manner:?}: {wasted} bytes");
+    }
+}
+
+/// With nobody else: nothing was sent, so it is a 404; or it is cut off, and what came is right.
+#[track_caller]
+fn alone(test: &str, manner: Manner) {
+    let Some(lone) = LoneNar::new(test, SIZE) else {
+        return;
+    };
+    let peer = ScriptedPeer::start(&lone.payload, manner);
+    let agent = Node::start(&lone.agent("agent").peer(peer.address));
+    let nar = get(agent.shim, &lone.path().nar());
+    assert!(nar.elapsed < GIVEN_UP, "{:?}", nar.elapsed);
+    match nar.status {
+        200 => assert!(
+            nar.body.len() < lone.bytes.len() && lone.bytes.starts_with(&nar.body),
+            "{} bytes",
+            nar.body.len()
+        ),
+        status => assert_eq!((status, nar.body.len()), (404, 0)),
+    }
+    assert!(agent.bytes("wasted") <= 3 * SIZE);
+}
+
+#[test]
+fn a_peer_that_stalls() {
+    alone("a_peer_that_stalls", Manner::Stalls);
+}
+
+#[test]
+fn a_peer_that_sends_garbage() {
+    alone("a_peer_that_sends_garbage", Manner::Garbage);
+}
+
+#[test]
+fn a_peer_that_speaks_no_bittorrent() {
+    alone("a_peer_that_speaks_no_bittorrent", Manner::Noise);
+}
+
+#[test]
+fn a_peer_that_lies_about_its_pieces() {
+    alone("a_peer_that_lies_about_its_pieces", Manner::Lies);
+}
+
+#[test]
+fn all_peers_are_gone_at_half() {
+    alone("all_peers_are_gone_at_half", Manner::Vanishes(SIZE / 2));
+}

@@ -1,0 +1,93 @@
+//! One path of bytes that do not compress: listed by a channel, in a binary cache, and as a payload for scripted peers.
+
+use std::path::PathBuf;
+
+use super::{
+    Answer, Closure, HttpServer, InstalledPath, Keys, Need, Nix, Node, NodeConfig, Publication,
+    Release, Scratch, payload_of, scripted_peer::Payload,
+};
+
+pub struct LoneNar {
+    pub nix: Nix,
+    pub scratch: Scratch,
+    pub keys: Keys,
+    pub publication: Publication,
+    pub closure: Closure,
+    pub bytes: Vec<u8>,
+    pub payload: Payload,
+    cache: PathBuf,
+}
+
+impl LoneNar {
+    /// `None`, said plainly, where Nix is not installed.
+    pub fn new(test: &str, size: u64) -> Option<Self> {
+        if !Need::all(test, &[Need::NIX]) {
+            return None;
+        }
+        let (nix, scratch) = (Nix::installed(), Scratch::new());
+        let closure = Closure::noise(&nix, size);
+        let keys = Keys::make(&nix, &scratch.path("keys"));
+        let publication = Release::of(&closure, &keys, scratch.path("release")).publish();
+        let bytes = nix.dump(&closure.root, &closure.top);
+        let options = "compression=zstd";
+        let cache = closure.copy_to_cache(&nix, &keys, options, &scratch.path("cache"));
+        Some(Self {
+            payload: payload_of(&bytes),
+            bytes,
+            keys,
+            publication,
+            closure,
+            cache,
+            scratch,
+            nix,
+        })
+    }
+
+    pub fn path(&self) -> &InstalledPath {
+        self.closure.top()
+    }
+
+    /// An agent that follows the channel and has an empty store.
+    pub fn agent(&self, name: &str) -> NodeConfig {
+        self.stranger(name)
+            .follow(&self.publication)
+            .trust(&self.keys.narinfo)
+    }
+
+    /// An agent that knows nothing.
+    pub fn stranger(&self, name: &str) -> NodeConfig {
+        let store = self.scratch.path(&format!("{name}-store"));
+        NodeConfig::agent(self.scratch.path(name), &store)
+    }
+
+    /// A seedbox of the path.
+    pub fn seedbox(&self, name: &str) -> NodeConfig {
+        NodeConfig::store_seedbox(self.scratch.path(name), &self.closure.root)
+            .follow(&self.publication)
+    }
+
+    /// The cache, with something done to every answer for a NAR.
+    pub fn upstream(
+        &self,
+        spoil: impl Fn(Vec<u8>) -> Answer + Send + Sync + 'static,
+    ) -> HttpServer {
+        let cache = self.cache.clone();
+        HttpServer::start(move |path| match Answer::file(&cache, path) {
+            Answer::Body(body) if path.starts_with("/nar/") => spoil(body),
+            answer => answer,
+        })
+    }
+
+    pub fn good_upstream(&self) -> HttpServer {
+        self.upstream(Answer::Body)
+    }
+
+    /// Asks for the NAR: right and whole, or a failure that tells what came.
+    #[track_caller]
+    pub fn check(&self, agent: &Node) {
+        let nar = agent.get(&self.path().nar());
+        assert_eq!(nar.status, 200, "{}", agent.status());
+        let (came, size) = (nar.body.len(), self.bytes.len());
+        assert!(nar.body == self.bytes, "{came} of {size} bytes");
+    }
+}
