@@ -140,7 +140,7 @@ impl Script {
         send(&mut stream, 20, &[&[0], extended.as_bytes()].concat())?;
         let pieces = self.payload.info.piece_count() as usize;
         let mut have = vec![0xff; pieces.div_ceil(8)];
-        if pieces % 8 != 0 {
+        if !pieces.is_multiple_of(8) {
             *have.last_mut().unwrap() <<= 8 - pieces % 8;
         }
         send(&mut stream, 5, &have)?;
