@@ -72,6 +72,17 @@ impl ChannelState {
     }
 }
 
+/// What to do for a channel, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Follow the pointer, whoever brought it.
+    Pointer,
+    /// Ask the configured source.
+    Source,
+    /// Fetch the release files that are to be kept.
+    Files,
+}
+
 /// A channel as `status` shows it.
 #[derive(Debug, Clone)]
 pub struct ChannelStatus {
@@ -95,7 +106,8 @@ pub struct Channel {
     downloads: Arc<Downloads>,
     /// Newest first.
     releases: Vec<Release>,
-    last_error: Option<String>,
+    /// How the last try of each step failed.
+    errors: [Option<String>; 3],
 }
 
 impl Channel {
@@ -123,7 +135,7 @@ impl Channel {
             pointers: swarm.pointers().clone(),
             downloads: swarm.downloads().clone(),
             releases,
-            last_error: None,
+            errors: Default::default(),
         })
     }
 
@@ -136,45 +148,16 @@ impl Channel {
         self.pointed() > self.sequence()
     }
 
-    /// Asks the source only. Returns whether there is something new.
-    pub async fn refresh_from_source(&mut self) -> bool {
-        let asked = self.ask_source().await;
-        self.note([asked])
-    }
-
-    /// Follows the pointer, and asks the source. Returns whether there is something new.
-    pub async fn refresh(&mut self) -> bool {
-        let followed = self.follow_pointer().await;
-        let asked = self.ask_source().await;
-        let some = match (&followed, &asked) {
-            (Ok(false), Ok(false)) if self.releases.is_empty() => Err(FollowError::NoPointer),
-            _ => Ok(false),
+    /// Returns whether there is something new.
+    pub async fn refresh(&mut self, step: Step) -> bool {
+        let result = match step {
+            Step::Pointer => self.follow_pointer().await,
+            Step::Source => self.ask_source().await,
+            Step::Files => self.try_fetch_files().await,
         };
-        self.note([followed, asked, some])
-    }
-
-    /// Fetches release files of the newest release that are not here yet. Returns whether there are new ones.
-    pub async fn fetch_files(&mut self) -> bool {
-        let fetched = self.try_fetch_files().await;
-        match fetched {
-            // What else went wrong stays said.
-            Ok(false) => false,
-            fetched => self.note([fetched]),
-        }
-    }
-
-    fn note<const N: usize>(&mut self, results: [Result<bool, FollowError>; N]) -> bool {
-        self.last_error = None;
-        let mut news = false;
-        for result in results {
-            match result {
-                Ok(new) => news |= new,
-                Err(error) => {
-                    self.last_error.get_or_insert_with(|| error.to_string());
-                }
-            }
-        }
-        news
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.errors[step as usize] = error;
+        result.unwrap_or(false)
     }
 
     /// The sequence of the newest release; 0 for none.
@@ -192,7 +175,10 @@ impl Channel {
         loop {
             let pointer = self.pointers.newest(&self.topic);
             let Some(pointer) = pointer.filter(|p| p.sequence() > self.sequence()) else {
-                return Ok(false);
+                return match (&self.reader, self.releases.is_empty()) {
+                    (None, true) => Err(FollowError::NoPointer),
+                    _ => Ok(false),
+                };
             };
             let reader = ManifestReader::swarm(pointer.manifest(), self.downloads.clone());
             let pointed = pointer.sequence();
@@ -353,7 +339,7 @@ impl Channel {
             expires: header.map_or(0, |header| header.expires),
             state,
             paths: newest.map_or(0, Release::paths),
-            last_error: self.last_error.clone(),
+            last_error: self.errors.iter().flatten().next().cloned(),
         }
     }
 }

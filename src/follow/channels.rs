@@ -13,8 +13,8 @@ use crate::runtime::Counters;
 use crate::swarm::Swarm;
 use crate::torrent::InfoHash;
 
-use super::channel::{ChannelOptions, ChannelStatus, FollowError};
-use super::followed::{Followed, Step};
+use super::channel::{ChannelOptions, ChannelStatus, FollowError, Step};
+use super::followed::Followed;
 
 /// A release of a big channel comes every few hours at most; asking is one small request.
 const REMOTE_INTERVAL: Duration = Duration::from_secs(300);
@@ -174,8 +174,9 @@ impl Channels {
         loop {
             // What comes from here on is looked at in the next round.
             pointers.mark_unchanged();
-            let mut good = self.refresh(followed, Step::Everybody).await;
-            good &= self.refresh(followed, Step::Files).await;
+            self.refresh(followed, Step::Pointer).await;
+            self.refresh(followed, Step::Source).await;
+            let good = self.refresh(followed, Step::Files).await;
             failures = if good { 0 } else { failures + 1 };
             let retry = match failures {
                 0 => REMOTE_INTERVAL,

@@ -11,7 +11,7 @@ use crate::catalog::Release;
 use crate::swarm::Swarm;
 use crate::torrent::InfoHash;
 
-use super::channel::{Channel, ChannelOptions, ChannelStatus, FollowError};
+use super::channel::{Channel, ChannelOptions, ChannelStatus, FollowError, Step};
 use super::manifest_source::ManifestSource;
 
 pub struct Followed {
@@ -21,17 +21,6 @@ pub struct Followed {
     releases: RwLock<Vec<Release>>,
     /// Ends following.
     stop: CancellationToken,
-}
-
-/// What to do for a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Ask the configured source, nobody else.
-    Source,
-    /// Follow the pointer, and ask the source.
-    Everybody,
-    /// Fetch the release files that are to be kept.
-    Files,
 }
 
 /// How it went.
@@ -104,11 +93,7 @@ impl Followed {
     /// error there finds it among the errors.
     pub async fn refresh(&self, step: Step, tell: impl FnOnce(&Refreshed)) -> Refreshed {
         let mut channel = self.channel.lock().await;
-        let news = match step {
-            Step::Source => channel.refresh_from_source().await,
-            Step::Everybody => channel.refresh().await,
-            Step::Files => channel.fetch_files().await,
-        };
+        let news = channel.refresh(step).await;
         let status = channel.status(now());
         if news {
             *self

@@ -103,7 +103,7 @@ fn publish_puts_the_pointer_into_the_dht() {
     let (nix, scratch) = (Nix::installed(), Scratch::new());
     let hosts = Hosts::new(3);
     let (first, _) = releases(&nix, &scratch);
-    let keys = &first.keys;
+    let keys = first.keys.clone();
     let link = first.publish().text("link").to_owned();
     let nodes: Vec<Node> = (1..=2)
         .map(|k| {
@@ -140,7 +140,7 @@ fn publish_puts_the_pointer_into_the_dht() {
     }
 }
 
-/// Nobody is configured, no tracker, no DHT: the bridge is enough.
+/// Nobody is configured, no tracker, no DHT, no address in the link: the bridge is enough.
 #[test]
 fn multicast_is_enough_on_a_lan() {
     let name = "multicast_is_enough_on_a_lan";
@@ -156,7 +156,7 @@ fn multicast_is_enough_on_a_lan() {
         .lsd();
     let _seedbox = Node::start_in(&hosts.place(1), &seedbox);
     let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-        .follow_at(&publication, publication.text("magnet"))
+        .link(publication.text("link"))
         .trust(&publication.keys.narinfo)
         .listen(hosts.address(2))
         .lsd();

@@ -1,6 +1,6 @@
 //! What can be told by asking others: upstreams and their names, and how this machine is found by peers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,27 +142,21 @@ fn public_port(patient: &Patient, swarm: &Value) -> Finding {
     }
     let forward =
         format!("forward TCP and UDP port {port} to this machine, and open it in the firewall");
-    let seen = swarm["dht"]["public_address"].as_str();
-    let Some(seen) = seen.and_then(|seen| seen.parse::<SocketAddr>().ok()) else {
-        return match own_addresses().any(is_public) {
-            true => Finding::unknown(WHAT, format!("an own public address; is port {port} open?")),
-            false => Finding::warn(WHAT, "only private addresses: behind NAT", forward),
-        };
-    };
-    let ours = own_addresses().any(|own| own == seen.ip());
-    match (ours, swarm["dht"]["firewalled"].as_bool()) {
-        (_, Some(false)) => Finding::ok(WHAT, format!("{seen} is reached from outside")),
-        (true, _) => Finding::warn(
+    let seen = swarm["dht"]["public_address"].as_str().unwrap_or_default();
+    match (swarm["port"].as_str(), swarm["nat"].as_str()) {
+        (Some("open"), _) => Finding::ok(WHAT, format!("{port} is reached by neighbours")),
+        (Some("closed"), reason) => Finding::warn(
             WHAT,
-            format!("{seen} is this machine's own address, but nothing came in from outside yet"),
-            format!("open TCP and UDP port {port} in the firewall"),
-        ),
-        (false, _) => Finding::warn(
-            WHAT,
-            format!(
-                "behind NAT: others see {seen}; uploads only to peers that this machine can dial back"
-            ),
+            reason.unwrap_or("neighbours cannot connect").to_owned(),
             forward,
+        ),
+        _ if seen.is_empty() && own_addresses().any(is_public) => {
+            Finding::unknown(WHAT, "no neighbour has tried it yet")
+        }
+        _ if seen.is_empty() => Finding::warn(WHAT, "only private addresses: behind NAT", forward),
+        _ => Finding::unknown(
+            WHAT,
+            format!("DHT nodes see {seen}; no neighbour has tried it yet"),
         ),
     }
 }

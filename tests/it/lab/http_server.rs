@@ -30,6 +30,8 @@ pub enum Answer {
     Drip(Vec<u8>, u64),
     /// Says nothing at all, without hanging up.
     Silence,
+    /// A body without an end.
+    Endless,
 }
 
 impl Answer {
@@ -159,6 +161,7 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, script: &Script) -> s
     asked.lock().unwrap().push(Asked { what, head });
     let whole = usize::MAX;
     let (status, body, sent) = match script(&target) {
+        Answer::Endless => return endless(stream),
         Answer::Body(body) => (200, body, whole),
         Answer::Status(status) => (status, vec![], 0),
         Answer::Cut(body, sent) => (200, body, sent),
@@ -221,4 +224,12 @@ fn range_start(head: &str) -> Option<usize> {
             .map(str::to_owned)
     })?;
     line.trim_end_matches('-').parse().ok()
+}
+
+fn endless(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 -\r\nConnection: close\r\n\r\n")?;
+    loop {
+        // Until the client has had enough.
+        stream.write_all(&[b'd'; 64 * 1024])?;
+    }
 }

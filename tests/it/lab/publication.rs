@@ -71,6 +71,8 @@ pub struct Release {
     pub paths: Vec<String>,
     /// Release files.
     pub files: Vec<PathBuf>,
+    /// Further arguments.
+    pub more: Vec<String>,
     pub out: PathBuf,
 }
 
@@ -85,6 +87,7 @@ impl Release {
             from: closure.root.to_str().unwrap().to_owned(),
             paths: vec![closure.top.clone()],
             files: vec![],
+            more: vec![],
             out,
         }
     }
@@ -100,6 +103,7 @@ impl Release {
         command.args(["--release", &self.name, "--from", &self.from]);
         command.arg("--secret-key").arg(&self.keys.channel_secret);
         command.arg("--out").arg(&self.out);
+        command.args(&self.more);
         for file in &self.files {
             command.arg("--file").arg(file);
         }
