@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -16,6 +16,7 @@ use librqbit_core::hash_id::Id20;
 use moka::future::Cache;
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,14 +25,18 @@ use crate::catalog::{InfoDicts, InfoDictsError};
 use crate::runtime::Counters;
 use crate::torrent::{InfoDict, InfoHash, Metainfo};
 
+use super::companion::Companion;
 use super::local_tracker::{LocalTracker, POLL};
 use super::metadata::{self, MetadataError};
 use super::offer_book::OfferBook;
 use super::part_file::PartFile;
 use super::payload_directory::{NoRoom, PayloadDirectory, Room};
+use super::peer_id::PeerId;
 use super::reuse::Reusing;
+use super::share::SharePolicy;
 use super::sources::Sources;
 use super::storage::PartStorageFactory;
+use super::wake_up::WakeUp;
 use super::witness::Witness;
 
 /// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
@@ -142,7 +147,10 @@ pub struct DownloadsParts {
     pub book: Arc<OfferBook>,
     pub directory: PayloadDirectory,
     pub counters: Arc<Counters>,
+    pub policy: Arc<SharePolicy>,
     pub peer_id: [u8; 20],
+    /// Where the seeder is reached.
+    pub port: u16,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
 }
@@ -160,7 +168,9 @@ pub struct Downloads {
     pub(super) directory: PayloadDirectory,
     pub(super) reusing: Reusing,
     counters: Arc<Counters>,
+    policy: Arc<SharePolicy>,
     peer_id: [u8; 20],
+    port: u16,
     running: Mutex<HashMap<InfoHash, Weak<Download>>>,
     /// Whether a payload runs or is kept is looked up and changed in one step.
     starting: tokio::sync::Mutex<()>,
@@ -183,7 +193,9 @@ impl Downloads {
             book,
             directory,
             counters,
+            policy,
             peer_id,
+            port,
             tasks,
             stop,
         } = parts;
@@ -230,7 +242,9 @@ impl Downloads {
             directory,
             reusing: Reusing::default(),
             counters,
+            policy,
             peer_id,
+            port,
             running: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             ended: Notify::new(),
@@ -478,7 +492,7 @@ impl Downloads {
         self.tracker.register(info_hash, &peers);
         let options = AddTorrentOptions {
             overwrite: true,
-            initial_peers: Some(peers),
+            initial_peers: Some(peers.clone()),
             trackers: Some(vec![self.tracker.url()]),
             force_tracker_interval: Some(POLL),
             peer_opts: Some(PeerConnectionOptions {
@@ -503,6 +517,7 @@ impl Downloads {
             .await
             .map_err(engine)?;
         let handle = added.into_handle();
+        let _beside = self.beside(part, peers);
         let mut witness = Witness::new(info_hash, self.sources.clone());
         let mut look = interval(LOOK_INTERVAL);
         loop {
@@ -534,6 +549,30 @@ impl Downloads {
             Some(reason) => Err(DownloadError::Engine(reason.to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// What runs beside librqbit; ends when dropped.
+    fn beside(&self, part: &Arc<PartFile>, peers: Vec<SocketAddr>) -> JoinSet<()> {
+        let offered = Arc::new(Notify::new());
+        let mut beside = JoinSet::new();
+        if let Some(listener) = self.session.listen_addr() {
+            let wake_up = WakeUp {
+                listener,
+                part: part.clone(),
+                offered: offered.clone(),
+            };
+            beside.spawn(wake_up.run());
+        }
+        let companion = Companion {
+            part: part.clone(),
+            policy: self.policy.clone(),
+            tracker: self.tracker.clone(),
+            peer_id: PeerId::from_bytes(self.peer_id),
+            port: self.port,
+            offered,
+        };
+        beside.spawn(companion.run(peers));
+        beside
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Weak<Download>>> {

@@ -51,6 +51,17 @@ impl Incoming {
     }
 }
 
+/// What the connection begins with; the byte is still there to be read.
+pub async fn first_byte(stream: &TcpStream) -> Result<u8, IncomingError> {
+    let mut first = [0];
+    let peeked = timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first));
+    match peeked.await.map_err(|_| IncomingError::Silent)? {
+        Ok(0) => Err(WireError::Closed.into()),
+        Ok(_) => Ok(first[0]),
+        Err(error) => Err(WireError::from(error).into()),
+    }
+}
+
 /// Acknowledges at once. Linux forgets this after a few packets, so it is said again after each read.
 pub fn quick_ack(stream: &TcpStream) {
     let _: io::Result<()> = SockRef::from(stream).set_tcp_quickack(true);

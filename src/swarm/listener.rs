@@ -11,18 +11,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::gossip::Gossip;
-use super::incoming::{Incoming, IncomingError};
+use super::incoming::{self, Incoming, IncomingError};
 use super::limits::{Place, Places};
 use super::offer::OfferError;
 use super::seeder::{Seeder, SeederError};
 use super::share::SharePolicy;
+use super::tracker::Tracker;
 
 /// After a failed accept (out of descriptors, mostly) there is nothing better to do than to wait a little.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// A BEP 3 handshake begins with 19, a request for the tracker with this.
+const HTTP_GET: u8 = b'G';
+
 /// What lies behind the port.
 pub struct Entrance {
     pub seeder: Arc<Seeder>,
+    pub tracker: Tracker,
     pub gossip: Arc<Gossip>,
     pub policy: Arc<SharePolicy>,
     pub places: Places,
@@ -86,13 +91,20 @@ impl Entrance {
         });
     }
 
-    /// The info hash says what the peer wants. What is not offered is hung up on, without a word.
+    /// The first byte says whether it is the tracker that is asked, the info hash what a peer wants. What is not offered
+    /// is hung up on, without a word.
     async fn dispatch(
         &self,
         stream: TcpStream,
         address: SocketAddr,
         place: Place,
     ) -> Result<(), EntranceError> {
+        if incoming::first_byte(&stream).await? == HTTP_GET {
+            if self.policy.allows(address) {
+                self.tracker.serve(stream, address).await;
+            }
+            return Ok(());
+        }
         let peer = Incoming::read(stream).await?;
         let info_hash = peer.hello.info_hash;
         if let Some(asked) = self.gossip.dial_backs.take(address.ip(), info_hash) {

@@ -15,12 +15,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::torrent::InfoHash;
 
+use super::announce::{self, Announce};
 use super::sources::Sources;
 
 /// An answer without news: below every client's and proxy's idea of a dead request.
@@ -31,20 +32,18 @@ pub const POLL: Duration = Duration::from_secs(1);
 /// Peers that one download is told of: each costs a connection.
 const MAX_TOLD: usize = 160;
 
-/// What a tracker answers (BEP 3), peers in compact form (BEP 23, BEP 7).
-#[derive(Serialize)]
-struct Answer {
-    interval: u64,
-    #[serde(with = "serde_bytes")]
-    peers: Vec<u8>,
-    #[serde(with = "serde_bytes")]
-    peers6: Vec<u8>,
+/// What a running download knows.
+struct Known {
+    told: HashSet<SocketAddr>,
+    /// Found for this download alone, not told yet.
+    fresh: Vec<SocketAddr>,
 }
 
 pub struct LocalTracker {
     sources: Arc<Sources>,
-    /// Per running download, whom it was told of.
-    told: Mutex<HashMap<InfoHash, HashSet<SocketAddr>>>,
+    downloads: Mutex<HashMap<InfoHash, Known>>,
+    /// Wakes those who wait for peers of one download.
+    found: Notify,
     address: SocketAddr,
 }
 
@@ -54,7 +53,8 @@ impl LocalTracker {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let tracker = Arc::new(Self {
             sources,
-            told: Mutex::default(),
+            downloads: Mutex::default(),
+            found: Notify::new(),
             address: listener.local_addr()?,
         });
         tokio::spawn(tracker.clone().serve(listener, stop));
@@ -67,12 +67,25 @@ impl LocalTracker {
 
     /// A download begins, already knowing `initial`; nothing else is answered for.
     pub fn register(&self, info_hash: InfoHash, initial: &[SocketAddr]) {
-        self.told()
-            .insert(info_hash, initial.iter().copied().collect());
+        let known = Known {
+            told: initial.iter().copied().collect(),
+            fresh: vec![],
+        };
+        self.downloads().insert(info_hash, known);
+    }
+
+    /// Peers of this download alone, beside those that `Sources` knows.
+    pub fn tell(&self, info_hash: &InfoHash, peers: &[SocketAddr]) {
+        if let Some(known) = self.downloads().get_mut(info_hash) {
+            known.fresh.extend_from_slice(peers);
+            // Told are no more either.
+            known.fresh.truncate(MAX_TOLD);
+            self.found.notify_waiters();
+        }
     }
 
     pub fn forget(&self, info_hash: &InfoHash) {
-        self.told().remove(info_hash);
+        self.downloads().remove(info_hash);
     }
 
     async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
@@ -101,28 +114,12 @@ impl LocalTracker {
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let peers = match request.uri().query().and_then(info_hash_of) {
-            Some(info_hash) => self.news(info_hash).await,
+        let announce = request.uri().query().and_then(Announce::parse);
+        let peers = match announce {
+            Some(announce) => self.news(announce.info_hash).await,
             None => Vec::new(),
         };
-        let mut answer = Answer {
-            interval: POLL.as_secs(),
-            peers: Vec::new(),
-            peers6: Vec::new(),
-        };
-        for peer in peers {
-            match peer {
-                SocketAddr::V4(v4) => {
-                    answer.peers.extend(v4.ip().octets());
-                    answer.peers.extend(v4.port().to_be_bytes());
-                }
-                SocketAddr::V6(v6) => {
-                    answer.peers6.extend(v6.ip().octets());
-                    answer.peers6.extend(v6.port().to_be_bytes());
-                }
-            }
-        }
-        let body = serde_bencode::to_bytes(&answer).unwrap_or_else(|_| b"d8:intervali1ee".to_vec());
+        let body = announce::answer(POLL.as_secs(), &peers);
         Ok(Response::new(Full::new(Bytes::from(body))))
     }
 
@@ -131,13 +128,15 @@ impl LocalTracker {
         let mut changes = self.sources.changes();
         let wait = async {
             loop {
+                let found = self.found.notified();
                 let candidates = self.sources.of(&info_hash);
-                match self.told().get_mut(&info_hash) {
+                match self.downloads().get_mut(&info_hash) {
                     None => return Vec::new(),
-                    Some(told) => {
+                    Some(Known { told, fresh }) => {
                         let room = MAX_TOLD.saturating_sub(told.len());
-                        let fresh: Vec<SocketAddr> = candidates
-                            .into_iter()
+                        let fresh: Vec<SocketAddr> = fresh
+                            .drain(..)
+                            .chain(candidates)
                             .filter(|peer| !told.contains(peer))
                             .take(room)
                             .collect();
@@ -147,26 +146,18 @@ impl LocalTracker {
                         }
                     }
                 }
-                if !changes.changed().await {
-                    return Vec::new();
+                tokio::select! {
+                    more = changes.changed() => if !more { return Vec::new() },
+                    () = found => {}
                 }
             }
         };
         tokio::time::timeout(HOLD, wait).await.unwrap_or_default()
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, HashSet<SocketAddr>>> {
-        self.told.lock().unwrap_or_else(|e| e.into_inner())
+    fn downloads(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Known>> {
+        self.downloads.lock().unwrap_or_else(|e| e.into_inner())
     }
-}
-
-/// The percent-encoded `info_hash` of an announce.
-fn info_hash_of(query: &str) -> Option<InfoHash> {
-    let value = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("info_hash="))?;
-    let bytes: Vec<u8> = percent_encoding::percent_decode_str(value).collect();
-    bytes.try_into().ok().map(InfoHash::from_bytes)
 }
 
 #[cfg(test)]

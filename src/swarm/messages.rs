@@ -1,4 +1,6 @@
-//! The messages that we send (BEP 3, 6, 9, 10), appended to a buffer that leaves in one write.
+//! The messages that we send (BEP 3, 6, 9, 10, 11), appended to a buffer that leaves in one write.
+
+use std::net::SocketAddr;
 
 use bytes::{BufMut, BytesMut};
 use librqbit_buffers::ByteBuf;
@@ -13,15 +15,15 @@ use librqbit_peer_protocol::{
 
 use crate::torrent::{InfoHash, bencode::Writer};
 
+use super::compact_peers::CompactPeers;
 use super::gossip;
-use super::wire::{HANDSHAKE_LEN, RESERVED_FAST};
+use super::wire::{HANDSHAKE_LEN, ID_HAVE_ALL, RESERVED_FAST};
 
 const ID_UNCHOKE: u8 = 1;
 const ID_HAVE: u8 = 4;
 const ID_BITFIELD: u8 = 5;
 const ID_PIECE: u8 = 7;
 pub const ID_EXTENDED: u8 = 20;
-const ID_HAVE_ALL: u8 = 14;
 const ID_HAVE_NONE: u8 = 15;
 const ID_REJECT: u8 = 16;
 
@@ -29,7 +31,8 @@ const ID_REJECT: u8 = 16;
 const EXTENSION_HANDSHAKE: u8 = 0;
 /// The id under which peers send us ut_metadata messages (BEP 10: the receiver chooses).
 pub const OUR_UT_METADATA: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_METADATA;
-
+/// The same for ut_pex.
+pub const OUR_UT_PEX: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_PEX;
 /// The id under which peers send us gossip.
 pub const OUR_GOSSIP: u8 = OUR_UT_METADATA + 16;
 
@@ -100,6 +103,8 @@ pub struct OurHello {
     pub reqq: u32,
     /// BEP 21: we only upload on this connection.
     pub upload_only: bool,
+    /// Whether we want to be told of other peers (BEP 11).
+    pub peers: bool,
 }
 
 /// The extension handshake (BEP 10). Written here: librqbit's cannot leave out ut_pex, and would announce it.
@@ -112,6 +117,9 @@ pub fn put_hello(out: &mut BytesMut, hello: &OurHello) {
         dict.unsigned_at(gossip::EXTENSION, OUR_GOSSIP.into());
     }
     dict.unsigned_at("ut_metadata", OUR_UT_METADATA.into());
+    if hello.peers {
+        dict.unsigned_at("ut_pex", OUR_UT_PEX.into());
+    }
     dict.close();
     if let Some(size) = hello.metadata_size {
         dict.unsigned_at("metadata_size", size.into());
@@ -140,6 +148,19 @@ pub fn put_extended(out: &mut BytesMut, extension: u8, body: &[u8]) {
 /// A frame without a message (BEP 3).
 pub fn put_keep_alive(out: &mut BytesMut) {
     out.put_u32(0);
+}
+
+/// Other peers of the torrent (BEP 11), under the id that the receiver chose.
+pub fn put_peers(out: &mut BytesMut, peer_id: u8, peers: &[SocketAddr]) {
+    let compact = CompactPeers::of(peers);
+    let mut dict = Writer::new();
+    dict.open_dict();
+    dict.bytes_at("added", &compact.v4);
+    dict.bytes_at("added.f", vec![0; compact.v4_count()]);
+    dict.bytes_at("added6", &compact.v6);
+    dict.bytes_at("added6.f", vec![0; compact.v6_count()]);
+    dict.close();
+    put_extended(out, peer_id, &dict.finish());
 }
 
 /// One 16 KiB piece of the info dict (BEP 9), under the id that the peer chose.

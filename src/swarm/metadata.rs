@@ -106,6 +106,7 @@ async fn converse(
             metadata_size: None,
             reqq: 1,
             upload_only: false,
+            peers: false,
         },
     );
     write.write_all(&out).await.map_err(WireError::from)?;

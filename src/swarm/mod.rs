@@ -1,5 +1,10 @@
 //! The swarm: everything that speaks BitTorrent. Uploads are our own seeder, downloads are librqbit's.
 
+mod announce;
+mod compact_peers;
+mod companion;
+mod crowd;
+mod crowds;
 mod dht;
 mod discovery;
 mod downloads;
@@ -15,6 +20,7 @@ mod offer;
 mod offer_book;
 mod part_file;
 mod payload_directory;
+mod peer_id;
 mod peers;
 mod pointers;
 mod reuse;
@@ -23,7 +29,10 @@ mod share;
 mod sources;
 mod spool;
 mod storage;
+mod tracker;
 mod trackers;
+mod upload;
+mod wake_up;
 mod wire;
 mod witness;
 mod workshop;
@@ -33,7 +42,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rand::RngExt;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -54,6 +62,7 @@ pub use pointers::{Offered, Pointers, Topic};
 pub use share::{Network, NetworkError, Share, ShareError};
 pub use spool::{Progress as SpoolProgress, Spool};
 
+use crowds::Crowds;
 use discovery::{Discovery, DiscoveryParts};
 use downloads::DownloadsParts;
 use gossip::{Gossip, GossipParts};
@@ -61,14 +70,13 @@ use limits::{Places, UploadLimit};
 use listener::Entrance;
 use offer_book::{OfferBook, OfferSummary};
 use payload_directory::PayloadDirectory;
+use peer_id::PeerId;
 use peers::{PeerBook, PeerOrigin};
 use seeder::Seeder;
 use share::SharePolicy;
 use sources::Sources;
+use tracker::Tracker;
 use trackers::Announcer;
-
-/// BEP 20: client and version, then random.
-const PEER_ID_PREFIX: &[u8; 8] = b"-NW0100-";
 
 /// What the configuration says of the swarm.
 #[derive(Debug, Clone)]
@@ -191,15 +199,18 @@ impl Swarm {
             .iter()
             .for_each(|peer| peers.add(*peer, PeerOrigin::Config));
         let policy = Arc::new(SharePolicy::new(options.share, options.networks));
-        let peer_id = peer_id();
+        let peer_id = *PeerId::random().as_bytes();
         let book = Arc::new(OfferBook::new(
             offers,
             infos.clone(),
             directory.clone(),
             options.hold,
         ));
+        let crowds = Arc::new(Crowds::new(rand::random()));
+        let tracker = Tracker::new(book.clone(), crowds.clone());
         let seeder = Arc::new(Seeder {
             book: book.clone(),
+            crowds,
             limit: UploadLimit::new(options.upload_limit),
             counters: counters.clone(),
             peer_id,
@@ -221,6 +232,7 @@ impl Swarm {
         let places = Places::default();
         let entrance = Entrance {
             seeder: seeder.clone(),
+            tracker,
             gossip: gossip.clone(),
             policy: policy.clone(),
             places: places.clone(),
@@ -234,7 +246,9 @@ impl Swarm {
             book: book.clone(),
             directory,
             counters,
+            policy: policy.clone(),
             peer_id,
+            port: address.port(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -394,10 +408,4 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         }
         bound => bound,
     }
-}
-
-fn peer_id() -> [u8; 20] {
-    let mut id: [u8; 20] = rand::rng().random();
-    id[..PEER_ID_PREFIX.len()].copy_from_slice(PEER_ID_PREFIX);
-    id
 }

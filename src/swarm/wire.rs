@@ -1,9 +1,10 @@
-//! Framing of the BitTorrent peer protocol (BEP 3, 6, 9, 10) over any byte stream, bounded before allocation.
+//! Framing of the BitTorrent peer protocol (BEP 3, 6, 9, 10, 11) over any byte stream, bounded before allocation.
 //!
 //! A frame is `<length: u32 big-endian><id: u8><payload>`; length 0 is a keep-alive. What librqbit-peer-protocol
 //! can parse it parses; the messages of BEP 6 and the unknown ones, which it refuses, are sorted out here.
 
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 use librqbit_peer_protocol::{
@@ -22,6 +23,10 @@ use super::messages::{ID_EXTENDED, OUR_GOSSIP};
 pub const MAX_REQUEST: u32 = 128 * 1024;
 /// The largest frame that is read: a bitfield has 512 bytes (4096 pieces by rule), a metadata piece is 16 KiB.
 const MAX_FRAME: usize = 64 * 1024;
+/// Addresses that are taken from one PEX message: BEP 11 asks senders for no more.
+const MAX_PEX: usize = 100;
+/// BEP 6's HAVE_ALL.
+pub const ID_HAVE_ALL: u8 = 14;
 pub const HANDSHAKE_LEN: usize = 68;
 /// Read buffer per connection; grows to `MAX_FRAME` at most.
 const READ_BUFFER: usize = 4 * 1024;
@@ -63,14 +68,22 @@ pub enum PeerMessage {
         begin: u32,
         length: u32,
     },
+    Have(u32),
+    Bitfield(Bytes),
+    HaveAll,
     Hello {
         ut_metadata: Option<u8>,
         metadata_size: Option<u32>,
+        ut_pex: Option<u8>,
+        /// Where the sender itself is reached.
+        port: Option<u16>,
         /// The id under which it wants gossip.
         gossip: Option<u8>,
     },
     /// A gossip message, still encoded.
     Gossip(Bytes),
+    /// Peers of this torrent that the sender knows (BEP 11).
+    Peers(Vec<SocketAddr>),
     MetadataRequest(u32),
     MetadataData {
         piece: u32,
@@ -167,7 +180,10 @@ fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
     }
     let message = match Message::deserialize(&frame, &[]) {
         Ok((message, _)) => message,
-        // BEP 5's PORT, BEP 6's five and whatever comes later: not for us, and no reason to hang up.
+        Err(MessageDeserializeError::UnsupportedMessageId(ID_HAVE_ALL)) => {
+            return Ok(PeerMessage::HaveAll);
+        }
+        // BEP 5's PORT, the rest of BEP 6 and whatever comes later: not for us, and no reason to hang up.
         Err(MessageDeserializeError::UnsupportedMessageId(_)) => return Ok(PeerMessage::Other),
         Err(error) => return Err(error.into()),
     };
@@ -177,11 +193,24 @@ fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
             begin: r.begin,
             length: r.length,
         },
+        Message::Have(piece) => PeerMessage::Have(piece),
+        Message::Bitfield(bits) => PeerMessage::Bitfield(Bytes::copy_from_slice(bits.as_ref())),
         Message::Extended(ExtendedMessage::Handshake(hello)) => PeerMessage::Hello {
             ut_metadata: hello.m.ut_metadata.filter(|id| *id != 0),
             metadata_size: hello.metadata_size,
+            ut_pex: hello.m.ut_pex.filter(|id| *id != 0),
+            port: hello
+                .p
+                .and_then(|port| u16::try_from(port).ok())
+                .filter(|port| *port != 0),
             gossip: gossip_id(&frame[6..]),
         },
+        Message::Extended(ExtendedMessage::UtPex(pex)) => PeerMessage::Peers(
+            pex.added_peers()
+                .map(|peer| peer.addr)
+                .take(MAX_PEX)
+                .collect(),
+        ),
         Message::Extended(ExtendedMessage::UtMetadata(UtMetadata::Request(piece))) => {
             PeerMessage::MetadataRequest(piece)
         }
@@ -240,8 +269,9 @@ fn total_size(frame: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::messages::{
-        OUR_UT_METADATA, OurHello, put_extended, put_frame, put_handshake, put_have_all, put_hello,
-        put_metadata_data, put_metadata_reject, put_metadata_request,
+        OUR_UT_METADATA, OUR_UT_PEX, OurHello, put_bitfield, put_extended, put_frame,
+        put_handshake, put_have, put_have_all, put_have_none, put_hello, put_metadata_data,
+        put_metadata_reject, put_metadata_request, put_peers,
     };
     use super::*;
     use proptest::prelude::*;
@@ -287,21 +317,35 @@ mod tests {
                 metadata_size: Some(123),
                 reqq: 250,
                 upload_only: true,
+                peers: true,
             },
         );
+        let peers: Vec<SocketAddr> = vec![
+            "192.0.2.1:6881".parse().unwrap(),
+            "[2001:db8::1]:66".parse().unwrap(),
+        ];
+        put_peers(&mut out, OUR_UT_PEX, &peers);
+        put_have(&mut out, 9);
+        put_bitfield(&mut out, &[0xf0]);
         put_metadata_data(&mut out, OUR_UT_METADATA, 0, 5, b"hello");
         put_metadata_request(&mut out, OUR_UT_METADATA, 3);
         put_metadata_reject(&mut out, OUR_UT_METADATA, 3);
         put_extended(&mut out, OUR_GOSSIP, b"de");
         put_have_all(&mut out);
+        put_have_none(&mut out);
         out.extend_from_slice(&[0, 0, 0, 13, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
         let mut reader = reader(&out);
         let expected = [
             PeerMessage::Hello {
                 ut_metadata: Some(OUR_UT_METADATA),
                 metadata_size: Some(123),
+                ut_pex: Some(OUR_UT_PEX),
+                port: Some(6881),
                 gossip: Some(OUR_GOSSIP),
             },
+            PeerMessage::Peers(peers),
+            PeerMessage::Have(9),
+            PeerMessage::Bitfield(Bytes::from_static(&[0xf0])),
             PeerMessage::MetadataData {
                 piece: 0,
                 total_size: 5,
@@ -310,6 +354,7 @@ mod tests {
             PeerMessage::MetadataRequest(3),
             PeerMessage::MetadataReject,
             PeerMessage::Gossip(Bytes::from_static(b"de")),
+            PeerMessage::HaveAll,
             PeerMessage::Other,
             PeerMessage::Request {
                 index: 1,

@@ -38,6 +38,10 @@ impl Bitfield {
         true
     }
 
+    pub fn piece_count(&self) -> u32 {
+        self.len
+    }
+
     pub fn ones(&self) -> u32 {
         self.ones
     }

@@ -167,6 +167,7 @@ fn put_extensions(out: &mut BytesMut) {
         metadata_size: None,
         reqq: 1,
         upload_only: false,
+        peers: false,
     };
     messages::put_hello(out, &hello);
 }

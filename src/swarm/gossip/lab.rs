@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::{InfoDicts, Offers};
 use crate::runtime::Counters;
+use crate::swarm::crowds::Crowds;
 use crate::swarm::limits::UploadLimit;
 use crate::swarm::offer_book::OfferBook;
 use crate::swarm::payload_directory::PayloadDirectory;
@@ -25,6 +26,7 @@ pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
     let book = OfferBook::new(Arc::new(Offers::new(None)), infos, payloads, None);
     let book = Arc::new(book);
     let seeder = Seeder {
+        crowds: Arc::new(Crowds::new(0)),
         book: book.clone(),
         limit: UploadLimit::new(None),
         counters: Arc::new(Counters::default()),

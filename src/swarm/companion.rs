@@ -1,0 +1,174 @@
+//! The talk that librqbit does not have: beside a larger download, one connection to each peer's seeder that tells where
+//! this machine is reached and which pieces it has, and learns who else downloads (BEP 11) and which pieces others get.
+//!
+//! It asks for nothing. A super-seeding peer needs it to know what has spread, and the crowd to find itself. It tells
+//! what this machine does, so it goes only where `share` lets uploads go, and only to our own program.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::torrent::Bitfield;
+
+use super::crowds::CROWD_PIECES;
+use super::local_tracker::LocalTracker;
+use super::messages::{self, OurHello};
+use super::part_file::PartFile;
+use super::peer_id::{PeerId, Program};
+use super::share::SharePolicy;
+use super::wire::{PeerMessage, PeerReader, WireError};
+
+/// Most payloads are there by then, and need nobody to talk to.
+const AFTER: Duration = Duration::from_millis(300);
+/// Peers talked to at a time, for one download.
+const MAX_TALKS: usize = 64;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A seeder says HAVE or keeps silent; the connection is a small thing, but not for ever.
+const SILENCE: Duration = Duration::from_secs(130);
+/// Finished pieces are told of together.
+const HAVE_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Error)]
+enum TalkError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("connecting: {0}")]
+    Connect(std::io::Error),
+    #[error("no answer in time")]
+    Silent,
+    #[error("the peer is another program")]
+    Stranger,
+}
+
+/// What the talks of one download share.
+pub struct Companion {
+    pub part: Arc<PartFile>,
+    pub policy: Arc<SharePolicy>,
+    pub tracker: Arc<LocalTracker>,
+    pub peer_id: PeerId,
+    /// Where this machine is reached.
+    pub port: u16,
+    /// Notified when a peer got a piece that this download lacks.
+    pub offered: Arc<Notify>,
+}
+
+impl Companion {
+    /// Talks to `peers` and to those that they tell of, until dropped.
+    pub async fn run(self, peers: Vec<SocketAddr>) {
+        if self.part.info().piece_count() < CROWD_PIECES {
+            return;
+        }
+        tokio::time::sleep(AFTER).await;
+        let this = Arc::new(self);
+        let (found, mut finds) = mpsc::channel(MAX_TALKS);
+        let mut talks = JoinSet::new();
+        let mut talking = HashSet::new();
+        let mut waiting = peers;
+        loop {
+            for peer in waiting.drain(..) {
+                if talking.len() < MAX_TALKS && this.policy.allows(peer) && talking.insert(peer) {
+                    let (this, found) = (this.clone(), found.clone());
+                    talks.spawn(async move { (peer, this.talk(peer, found).await) });
+                }
+            }
+            tokio::select! {
+                Some(peers) = finds.recv() => {
+                    this.tracker.tell(&this.part.info_hash(), &peers);
+                    waiting = peers;
+                }
+                Some(ended) = talks.join_next() => if let Ok((peer, result)) = ended {
+                    // Whoever tells of it again makes us try again.
+                    talking.remove(&peer);
+                    if let Err(error) = result {
+                        tracing::debug!(%peer, %error, "a talk ended");
+                    }
+                },
+                // Without a talk nobody tells of further peers.
+                else => return,
+            }
+            if talks.is_empty() && waiting.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn talk(
+        &self,
+        address: SocketAddr,
+        found: mpsc::Sender<Vec<SocketAddr>>,
+    ) -> Result<(), TalkError> {
+        let connect = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connect
+            .map_err(|_| TalkError::Silent)?
+            .map_err(TalkError::Connect)?;
+        let _ = stream.set_nodelay(true);
+        let (read, mut write) = stream.into_split();
+        let mut reader = PeerReader::new(read);
+        let mut progress = self.part.progress();
+        let mut told = self.part.have();
+        let mut out = BytesMut::new();
+        let peer_id = *self.peer_id.companion().as_bytes();
+        messages::put_handshake(&mut out, self.part.info_hash(), peer_id, false);
+        messages::put_bitfield(&mut out, told.as_bytes());
+        messages::put_hello(
+            &mut out,
+            &OurHello {
+                port: Some(self.port),
+                metadata_size: None,
+                reqq: 0,
+                upload_only: false,
+                gossip: false,
+                peers: true,
+            },
+        );
+        write.write_all(&out).await.map_err(WireError::from)?;
+        let hello = timeout(CONNECT_TIMEOUT, reader.handshake())
+            .await
+            .map_err(|_| TalkError::Silent)??;
+        if PeerId::from_bytes(hello.peer_id).program() != Program::Narswarm {
+            return Err(TalkError::Stranger);
+        }
+        let mut tell = tokio::time::interval(HAVE_INTERVAL);
+        loop {
+            tokio::select! {
+                message = timeout(SILENCE, reader.next()) => {
+                    self.listen(message.map_err(|_| TalkError::Silent)??, &found).await;
+                }
+                _ = tell.tick() => if progress.has_changed().unwrap_or(false) {
+                    progress.mark_unchanged();
+                    out.clear();
+                    put_finished(&mut out, &mut told, &self.part.have());
+                    write.write_all(&out).await.map_err(WireError::from)?;
+                },
+            }
+        }
+    }
+
+    async fn listen(&self, message: PeerMessage, found: &mpsc::Sender<Vec<SocketAddr>>) {
+        match message {
+            PeerMessage::Have(piece) if !self.part.has(piece) => self.offered.notify_one(),
+            PeerMessage::HaveAll | PeerMessage::Bitfield(_) => self.offered.notify_one(),
+            PeerMessage::Peers(peers) => {
+                let _ = found.send(peers).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn put_finished(out: &mut BytesMut, told: &mut Bitfield, have: &Bitfield) {
+    for piece in 0..have.piece_count() {
+        if have.get(piece) && told.set(piece) {
+            messages::put_have(out, piece);
+        }
+    }
+}

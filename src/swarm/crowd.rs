@@ -1,0 +1,538 @@
+//! The downloaders of one payload as its seeder sees them: who has which pieces, whom to show which, who is where.
+//!
+//! **Super-seeding** (BEP 16). A seeder that is alone, or nearly, shows each downloader a few pieces at a time, the
+//! rarest first, and the next ones when another downloader has got them: so each piece leaves it once or twice, and the
+//! downloaders have something to trade. One that has all it was shown, and waits, is shown more, twice as many each time
+//! until what it has spreads again: a crowd that does not trade is not held back. A single downloader is shown enough
+//! never to wait. When enough others have it all, newcomers see everything.
+//!
+//! Nothing here does I/O: `Crowds` owns these, and its lines (connections) act on `News`.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::torrent::Bitfield;
+
+use super::peer_id::PeerId;
+
+/// Pieces shown at a time while they spread: measured best with 256 KiB pieces at 20 to 40 Mbit/s.
+const FEW: usize = 3;
+/// The most that are shown at a time to one that waits.
+const MANY: usize = 64;
+/// What a single downloader sees ahead: 8 MiB, more than fits into any link.
+const ALONE: usize = 32;
+/// Others with everything, from which on this seeder is one of many.
+const ENOUGH_SEEDS: usize = 3;
+/// After so many waits in vain something else is shown: what was shown may come from elsewhere.
+const VAIN_WAITS: u32 = 4;
+/// BEP 11 asks for one message a minute. Ours are told at once: a crowd forms in seconds.
+const STRANGERS_PEX_INTERVAL: Duration = Duration::from_secs(60);
+/// Addresses in one PEX message (BEP 11).
+const MAX_TOLD: usize = 50;
+
+/// A machine that downloads: several connections of it count as one.
+pub type Who = (IpAddr, PeerId);
+
+/// What a connection should do now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Pieces to say HAVE of.
+    pub shown: Vec<u32>,
+    /// Peers to tell of.
+    pub peers: Vec<SocketAddr>,
+    /// Whether several machines download: then few requests should be in flight.
+    pub crowded: bool,
+}
+
+/// How a connection joins.
+#[derive(Debug, Clone, Copy)]
+pub struct Joining {
+    /// Whether this side has everything, and may show it piece by piece.
+    pub whole: bool,
+    /// Whether the other side only talks, and downloads on another connection.
+    pub companion: bool,
+    /// Whether the other side copes with pieces that are shown one by one.
+    pub patient: bool,
+}
+
+pub struct Crowd {
+    piece_count: u32,
+    /// Where this seeder starts among equally rare pieces: two seeders show different ones.
+    offset: u32,
+    members: HashMap<Who, Member>,
+    /// Per piece, how many members have it, and to how many it was shown.
+    copies: Vec<u16>,
+    shown: Vec<u16>,
+    /// Members that were seen with everything.
+    seeds: HashSet<Who>,
+}
+
+struct Member {
+    lines: HashMap<u64, Line>,
+    has: Bitfield,
+    shown: Bitfield,
+    /// Shown pieces that nobody else is known to have got yet.
+    open: Vec<u32>,
+    /// Open pieces that were sent.
+    sent: HashSet<u32>,
+    /// How many are shown at a time, and how often it waited since the last one was.
+    window: usize,
+    waits: u32,
+    address: Option<SocketAddr>,
+}
+
+struct Line {
+    wake: Arc<Notify>,
+    paced: bool,
+    companion: bool,
+    pending: Vec<u32>,
+    /// Whether it wants PEX, and how often.
+    pex: Option<Duration>,
+    told: HashSet<SocketAddr>,
+    told_at: Option<Instant>,
+}
+
+impl Crowd {
+    pub fn new(piece_count: u32, offset: u32) -> Self {
+        Self {
+            piece_count,
+            offset: offset % piece_count.max(1),
+            members: HashMap::new(),
+            copies: vec![0; piece_count as usize],
+            shown: vec![0; piece_count as usize],
+            seeds: HashSet::new(),
+        }
+    }
+
+    /// A connection begins. Returns what it may see at first, or `None` when that is everything.
+    pub fn join(
+        &mut self,
+        who: Who,
+        line: u64,
+        joining: Joining,
+        wake: Arc<Notify>,
+    ) -> Option<Bitfield> {
+        let paced = joining.whole && joining.patient && self.seeds.len() < ENOUGH_SEEDS;
+        let member = self
+            .members
+            .entry(who)
+            .or_insert_with(|| Member::new(self.piece_count));
+        let newcomer = member.lines.is_empty();
+        member.lines.insert(
+            line,
+            Line {
+                wake,
+                paced,
+                companion: joining.companion,
+                pending: vec![],
+                pex: None,
+                told: HashSet::new(),
+                told_at: None,
+            },
+        );
+        if newcomer && self.downloaders() == 2 {
+            self.wake_all();
+        }
+        if !paced {
+            return None;
+        }
+        self.show(who);
+        let member = self.members.get_mut(&who)?;
+        if let Some(line) = member.lines.get_mut(&line) {
+            line.pending.clear();
+        }
+        Some(member.shown.clone())
+    }
+
+    /// A connection ended. Returns whether nobody is left.
+    pub fn leave(&mut self, who: Who, line: u64) -> bool {
+        if let Some(member) = self.members.get_mut(&who) {
+            member.lines.remove(&line);
+            if member.lines.is_empty()
+                && let Some(gone) = self.members.remove(&who)
+            {
+                for piece in (0..self.piece_count).filter(|piece| gone.has.get(*piece)) {
+                    self.copies[piece as usize] -= 1;
+                }
+                // What was shown to it may be lost.
+                for piece in (0..self.piece_count).filter(|piece| gone.shown.get(*piece)) {
+                    self.shown[piece as usize] -= 1;
+                }
+            }
+        }
+        self.members.is_empty()
+    }
+
+    /// The member has these pieces, it says.
+    pub fn has(&mut self, who: Who, pieces: impl IntoIterator<Item = u32>) {
+        let alone = self.downloaders() < 2;
+        let mut closed = HashSet::new();
+        for piece in pieces {
+            let Some(member) = self.members.get_mut(&who) else {
+                return;
+            };
+            if !member.has.set(piece) {
+                continue;
+            }
+            self.copies[piece as usize] += 1;
+            for (other, member) in &mut self.members {
+                if (*other != who || alone) && member.close(piece) {
+                    member.window = FEW;
+                    closed.insert(*other);
+                }
+            }
+        }
+        if self.members.get(&who).is_some_and(|m| m.has.is_full()) {
+            self.seeds.insert(who);
+        }
+        closed.into_iter().for_each(|who| self.show(who));
+    }
+
+    /// A piece left for this member.
+    pub fn sent(&mut self, who: Who, piece: u32) {
+        let alone = self.downloaders() < 2;
+        if let Some(member) = self.members.get_mut(&who) {
+            if alone {
+                member.close(piece);
+            } else if member.open.contains(&piece) {
+                member.sent.insert(piece);
+            }
+        }
+        if alone {
+            self.show(who);
+        }
+    }
+
+    /// The member asked for nothing in a while.
+    pub fn waited(&mut self, who: Who) {
+        let Some(member) = self.members.get_mut(&who) else {
+            return;
+        };
+        member.waits += 1;
+        if member.has_open() {
+            member.window = (member.window * 2).min(MANY);
+        } else if member.waits < VAIN_WAITS {
+            return;
+        }
+        let more = member.window;
+        self.show_up_to(who, usize::MAX, more);
+    }
+
+    /// Where the member is reached, and whether this connection of it wants to know of others.
+    pub fn introduce(&mut self, who: Who, line: u64, port: Option<u16>, pex: bool, ours: bool) {
+        let Some(member) = self.members.get_mut(&who) else {
+            return;
+        };
+        if let Some(port) = port {
+            member.address = Some(SocketAddr::new(who.0, port));
+        }
+        if let Some(line) = member.lines.get_mut(&line)
+            && pex
+        {
+            line.pex = Some(match ours {
+                true => Duration::ZERO,
+                false => STRANGERS_PEX_INTERVAL,
+            });
+        }
+        self.wake_all();
+    }
+
+    /// Where members are reached.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.members.values().filter_map(|member| member.address)
+    }
+
+    /// What this connection should do.
+    pub fn news(&mut self, who: Who, line: u64, now: Instant) -> News {
+        let crowded = self.downloaders() >= 2;
+        let others: Vec<SocketAddr> = self
+            .members
+            .iter()
+            .filter(|(other, _)| **other != who)
+            .filter_map(|(_, member)| member.address)
+            .collect();
+        let line = self
+            .members
+            .get_mut(&who)
+            .and_then(|m| m.lines.get_mut(&line));
+        let Some(line) = line else {
+            return News::default();
+        };
+        let due = match (line.pex, line.told_at) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(interval), Some(at)) => now.duration_since(at) >= interval,
+        };
+        let mut peers = Vec::new();
+        if due {
+            let fresh = others.into_iter().filter(|peer| !line.told.contains(peer));
+            peers = fresh.take(MAX_TOLD).collect();
+            line.told.extend(peers.iter().copied());
+            if !peers.is_empty() {
+                line.told_at = Some(now);
+            }
+        }
+        News {
+            shown: std::mem::take(&mut line.pending),
+            peers,
+            crowded,
+        }
+    }
+
+    /// Whether there is something left to show to this member.
+    pub fn hides(&self, who: Who) -> bool {
+        self.members
+            .get(&who)
+            .is_some_and(|member| member.paced() && !member.shown.is_full())
+    }
+
+    fn downloaders(&self) -> usize {
+        self.members
+            .values()
+            .filter(|member| !member.has.is_full())
+            .count()
+    }
+
+    fn wake_all(&self) {
+        let lines = self.members.values().flat_map(|m| m.lines.values());
+        lines.for_each(|line| line.wake.notify_one());
+    }
+
+    fn show(&mut self, who: Who) {
+        let open = if self.downloaders() < 2 { ALONE } else { FEW };
+        self.show_up_to(who, open, MANY);
+    }
+
+    /// Shows until `open` pieces are open, but at most `more`.
+    fn show_up_to(&mut self, who: Who, open: usize, more: usize) {
+        let alone = self.downloaders() < 2;
+        for _ in 0..more {
+            let Some(member) = self.members.get(&who) else {
+                return;
+            };
+            if member.open.len() >= open || !member.paced() {
+                return;
+            }
+            let hidden =
+                (0..self.piece_count).filter(|p| !member.has.get(*p) && !member.shown.get(*p));
+            let next = hidden.min_by_key(|piece| {
+                let at = *piece as usize;
+                match alone {
+                    true => (0, 0, *piece),
+                    false => {
+                        let turned = piece + self.piece_count - self.offset;
+                        (self.copies[at], self.shown[at], turned % self.piece_count)
+                    }
+                }
+            });
+            let Some(piece) = next else {
+                return;
+            };
+            self.shown[piece as usize] += 1;
+            if let Some(member) = self.members.get_mut(&who) {
+                member.show(piece);
+            }
+        }
+    }
+}
+
+impl Member {
+    fn new(piece_count: u32) -> Self {
+        Self {
+            lines: HashMap::new(),
+            has: Bitfield::new(piece_count),
+            shown: Bitfield::new(piece_count),
+            open: vec![],
+            sent: HashSet::new(),
+            window: FEW,
+            waits: 0,
+            address: None,
+        }
+    }
+
+    fn paced(&self) -> bool {
+        self.lines
+            .values()
+            .any(|line| line.paced && !line.companion)
+    }
+
+    fn show(&mut self, piece: u32) {
+        self.shown.set(piece);
+        self.open.push(piece);
+        self.waits = 0;
+        for line in self.lines.values_mut().filter(|line| line.paced) {
+            line.pending.push(piece);
+            line.wake.notify_one();
+        }
+    }
+
+    /// Whether all that is open has arrived. Of one that never says so, what was sent counts.
+    fn has_open(&self) -> bool {
+        let silent = self.has.ones() == 0;
+        let arrived = |piece: &u32| self.has.get(*piece) || (silent && self.sent.contains(piece));
+        self.open.iter().all(arrived)
+    }
+
+    /// Returns whether the piece was open.
+    fn close(&mut self, piece: u32) -> bool {
+        self.sent.remove(&piece);
+        let before = self.open.len();
+        self.open.retain(|open| *open != piece);
+        self.open.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECES: u32 = 100;
+
+    struct Scene {
+        crowd: Crowd,
+        now: Instant,
+        lines: u64,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self {
+                crowd: Crowd::new(PIECES, 0),
+                now,
+                lines: 0,
+            }
+        }
+
+        fn join(&mut self, i: u8) -> (Who, u64, Option<Bitfield>) {
+            self.lines += 1;
+            let who = (IpAddr::from([10, 0, 0, i]), PeerId::random());
+            let joining = Joining {
+                whole: true,
+                companion: false,
+                patient: true,
+            };
+            let seen = self.crowd.join(who, self.lines, joining, Arc::default());
+            (who, self.lines, seen)
+        }
+    }
+
+    fn ones(bits: Option<Bitfield>) -> Vec<u32> {
+        let bits = bits.unwrap();
+        (0..PIECES).filter(|i| bits.get(*i)).collect()
+    }
+
+    #[test]
+    fn a_single_downloader_never_waits() {
+        let mut scene = Scene::new();
+        let (who, line, seen) = scene.join(1);
+        assert_eq!(ones(seen), (0..ALONE as u32).collect::<Vec<_>>());
+        for piece in 0..PIECES {
+            scene.crowd.sent(who, piece);
+            let expected = piece + ALONE as u32;
+            let shown = scene.crowd.news(who, line, scene.now).shown;
+            assert_eq!(
+                shown,
+                (expected < PIECES).then_some(expected).as_slice(),
+                "in order, one for one"
+            );
+        }
+        assert!(!scene.crowd.hides(who));
+    }
+
+    #[test]
+    fn a_crowd_sees_different_pieces_and_more_when_they_have_spread() {
+        let mut scene = Scene::new();
+        let (first, _, _) = scene.join(1);
+        let (second, line, seen) = scene.join(2);
+        let (third, third_line, other) = scene.join(3);
+        let (seen, other) = (ones(seen), ones(other));
+        assert_eq!((seen.len(), other.len()), (FEW, FEW));
+        assert!(
+            seen.iter()
+                .all(|piece| !other.contains(piece) && *piece >= ALONE as u32)
+        );
+        // It was sent, but nobody else has it.
+        scene.crowd.sent(second, seen[0]);
+        scene.crowd.has(second, [seen[0]]);
+        assert!(scene.crowd.news(second, line, scene.now).shown.is_empty());
+        scene.crowd.has(third, [seen[0]]);
+        assert_eq!(scene.crowd.news(second, line, scene.now).shown.len(), 1);
+        assert!(
+            scene
+                .crowd
+                .news(third, third_line, scene.now)
+                .shown
+                .is_empty()
+        );
+        assert!(!scene.crowd.leave(first, 1));
+        assert!(!scene.crowd.leave(second, line));
+        assert!(scene.crowd.leave(third, third_line));
+        assert!(scene.crowd.copies.iter().all(|copies| *copies == 0));
+        assert!(scene.crowd.shown.iter().all(|shown| *shown == 0));
+    }
+
+    #[test]
+    fn one_that_has_all_it_sees_and_waits_sees_more_until_its_pieces_spread() {
+        let mut scene = Scene::new();
+        let (other, _, _) = scene.join(1);
+        let (who, line, seen) = scene.join(2);
+        let mut seen = ones(seen);
+        scene.crowd.waited(who);
+        assert!(scene.crowd.news(who, line, scene.now).shown.is_empty());
+        for expected in [2 * FEW, 4 * FEW] {
+            scene.crowd.has(who, seen.iter().copied());
+            scene.crowd.waited(who);
+            seen = scene.crowd.news(who, line, scene.now).shown;
+            assert_eq!(seen.len(), expected);
+        }
+        scene.crowd.has(other, seen.iter().copied());
+        assert_eq!(scene.crowd.members[&who].window, FEW);
+    }
+
+    #[test]
+    fn one_that_does_not_ask_for_what_it_sees_is_shown_something_else() {
+        let mut scene = Scene::new();
+        scene.join(1);
+        let (who, line, _) = scene.join(2);
+        for _ in 0..VAIN_WAITS {
+            assert!(scene.crowd.news(who, line, scene.now).shown.is_empty());
+            scene.crowd.waited(who);
+        }
+        assert_eq!(scene.crowd.news(who, line, scene.now).shown.len(), FEW);
+    }
+
+    #[test]
+    fn peers_are_told_of_each_other_strangers_once_a_minute() {
+        let mut scene = Scene::new();
+        let (a, a_line, _) = scene.join(1);
+        let (b, b_line, _) = scene.join(2);
+        let (c, _, _) = scene.join(3);
+        scene.crowd.introduce(a, a_line, Some(1), true, true);
+        scene.crowd.introduce(b, b_line, Some(2), true, false);
+        let at = |who: Who, port| SocketAddr::new(who.0, port);
+        assert_eq!(scene.crowd.news(a, a_line, scene.now).peers, [at(b, 2)]);
+        assert_eq!(scene.crowd.news(b, b_line, scene.now).peers, [at(a, 1)]);
+        scene.crowd.introduce(c, 3, Some(3), false, true);
+        assert_eq!(scene.crowd.news(a, a_line, scene.now).peers, [at(c, 3)]);
+        assert_eq!(scene.crowd.news(b, b_line, scene.now).peers, []);
+        scene.now += STRANGERS_PEX_INTERVAL;
+        assert_eq!(scene.crowd.news(b, b_line, scene.now).peers, [at(c, 3)]);
+        assert_eq!(scene.crowd.addresses().count(), 3);
+    }
+
+    #[test]
+    fn newcomers_see_everything_when_enough_others_have_it() {
+        let mut scene = Scene::new();
+        for i in 0..ENOUGH_SEEDS as u8 {
+            let (who, _, seen) = scene.join(i);
+            assert!(seen.is_some());
+            scene.crowd.has(who, 0..PIECES);
+        }
+        assert_eq!(scene.join(9).2, None);
+    }
+}

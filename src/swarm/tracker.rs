@@ -1,0 +1,189 @@
+//! The seeder's own HTTP tracker, on the one public port: whoever downloads something from here may ask who else does.
+//!
+//! Only for what this machine offers, and only for those whom it serves. Its answers name the peers that announced
+//! themselves here, at the address they came from, and the downloaders that said where they are reached.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::torrent::InfoHash;
+
+use super::announce::{self, Announce};
+use super::crowds::Crowds;
+use super::offer_book::OfferBook;
+
+/// Crowds form fast, and an announce is cheap.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Two missed announces and some delay.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(150);
+/// Who announced, for all payloads together: 40 bytes each.
+const MAX_ANNOUNCED: usize = 20_000;
+/// The usual number of peers in an answer.
+const MAX_ANSWERED: usize = 50;
+/// One small question and one small answer.
+const CONVERSATION: Duration = Duration::from_secs(10);
+/// The largest request head; hyper's lower bound.
+const MAX_HEAD: usize = 8 * 1024;
+
+pub struct Tracker {
+    book: Arc<OfferBook>,
+    crowds: Arc<Crowds>,
+    announced: Mutex<Announced>,
+}
+
+#[derive(Default)]
+struct Announced {
+    peers: HashMap<InfoHash, HashMap<SocketAddr, Instant>>,
+    count: usize,
+    swept: Option<Instant>,
+}
+
+impl Tracker {
+    pub fn new(book: Arc<OfferBook>, crowds: Arc<Crowds>) -> Self {
+        Self {
+            book,
+            crowds,
+            announced: Mutex::default(),
+        }
+    }
+
+    /// Answers one request; whatever goes wrong is the other side's problem.
+    pub async fn serve(&self, stream: TcpStream, from: SocketAddr) {
+        let address = from.ip().to_canonical();
+        let service = service_fn(|request| async move { self.respond(request, address) });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .keep_alive(false)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Ok(Err(error)) = timeout(CONVERSATION, connection).await {
+            tracing::debug!(%from, %error, "an announce broke off");
+        }
+    }
+
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        from: IpAddr,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let uri = request.uri();
+        let asked = request.method() == Method::GET && uri.path() == "/announce";
+        let announce = uri.query().filter(|_| asked).and_then(Announce::parse);
+        // A tracker's refusals are answers too (BEP 3).
+        let body = match announce {
+            None => announce::failure("not an announce"),
+            Some(announce) if self.book.find(&announce.info_hash).is_none() => {
+                announce::failure("not offered here")
+            }
+            Some(announce) => {
+                let peers = self.exchange(announce, from, Instant::now());
+                announce::answer(INTERVAL.as_secs(), &peers)
+            }
+        };
+        Ok(Response::new(Full::new(Bytes::from(body))))
+    }
+
+    /// Notes who asks, and names the others.
+    fn exchange(&self, announce: Announce, from: IpAddr, now: Instant) -> Vec<SocketAddr> {
+        let own = announce
+            .port
+            .filter(|port| *port != 0)
+            .map(|port| SocketAddr::new(from, port));
+        let mut announced = self.lock();
+        announced.sweep(now);
+        if let Some(own) = own {
+            match announce.stopped {
+                true => announced.remove(&announce.info_hash, own),
+                false => announced.insert(announce.info_hash, own, now),
+            }
+        }
+        let mut others: HashSet<SocketAddr> = self
+            .crowds
+            .addresses(&announce.info_hash)
+            .into_iter()
+            .collect();
+        if let Some(peers) = announced.peers.get(&announce.info_hash) {
+            others.extend(peers.keys());
+        }
+        if let Some(own) = own {
+            others.remove(&own);
+        }
+        others.into_iter().take(MAX_ANSWERED).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Announced> {
+        self.announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Announced {
+    fn insert(&mut self, info_hash: InfoHash, peer: SocketAddr, now: Instant) {
+        let peers = self.peers.entry(info_hash).or_default();
+        if self.count < MAX_ANNOUNCED || peers.contains_key(&peer) {
+            self.count += usize::from(peers.insert(peer, now).is_none());
+        }
+        if peers.is_empty() {
+            self.peers.remove(&info_hash);
+        }
+    }
+
+    fn remove(&mut self, info_hash: &InfoHash, peer: SocketAddr) {
+        if let Some(peers) = self.peers.get_mut(info_hash) {
+            self.count -= usize::from(peers.remove(&peer).is_some());
+            if peers.is_empty() {
+                self.peers.remove(info_hash);
+            }
+        }
+    }
+
+    /// Forgets who did not come back: at most once a minute, over all of them.
+    fn sweep(&mut self, now: Instant) {
+        if self
+            .swept
+            .is_some_and(|swept| now.duration_since(swept) < INTERVAL)
+        {
+            return;
+        }
+        self.swept = Some(now);
+        self.peers.retain(|_, peers| {
+            peers.retain(|_, at| now.duration_since(*at) < FORGOTTEN_AFTER);
+            !peers.is_empty()
+        });
+        self.count = self.peers.values().map(HashMap::len).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announced_peers_are_bounded_and_forgotten() {
+        let mut announced = Announced::default();
+        let hash = |i: usize| InfoHash::from_bytes([(i % 200) as u8; 20]);
+        let peer = |i: usize| SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8], 6881));
+        let start = Instant::now();
+        for i in 0..MAX_ANNOUNCED + 500 {
+            announced.insert(hash(i), peer(i), start);
+        }
+        assert_eq!(announced.count, MAX_ANNOUNCED);
+        announced.remove(&hash(0), peer(0));
+        assert_eq!(announced.count, MAX_ANNOUNCED - 1);
+        announced.sweep(start + FORGOTTEN_AFTER / 2);
+        assert_eq!(announced.count, MAX_ANNOUNCED - 1);
+        announced.sweep(start + FORGOTTEN_AFTER * 2);
+        assert_eq!((announced.count, announced.peers.len()), (0, 0));
+    }
+}

@@ -1,0 +1,390 @@
+//! The upload side of one peer connection.
+//!
+//! One write opens the conversation (handshake, pieces, unchoke, extension handshake), so that a downloader's first
+//! request leaves after one round trip; delayed ACKs are off, because a small NAR would wait 40 ms for one.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::torrent::{Bitfield, InfoDict};
+
+use super::crowd::Joining;
+use super::crowds::{CROWD_PIECES, Line};
+use super::incoming::{Incoming, quick_ack};
+use super::messages::{self, OurHello};
+use super::offer::Offer;
+use super::peer_id::{PeerId, Program};
+use super::seeder::{Seeder, SeederError};
+use super::wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
+
+/// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
+/// A peer that takes no bytes for so long only holds memory.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests that a peer may have waiting at us: enough to fill 100 Mbit/s at 300 ms.
+const REQUEST_QUEUE: u32 = 250;
+/// The same in a crowd: one piece. More would be asked twice, of us and of whoever got it meanwhile.
+const CROWD_REQUEST_QUEUE: u32 = 16;
+/// Answers are written together up to this many bytes.
+const WRITE_BATCH: usize = 128 * 1024;
+/// Bytes of a large payload that wait in the kernel: the rest waits here, where it can be held back.
+const UNSENT: u32 = 64 * 1024;
+/// BEP 9: metadata travels in pieces of 16 KiB.
+const METADATA_PIECE: usize = 16 * 1024;
+/// Pieces that a running download finishes are told of together.
+const HAVE_INTERVAL: Duration = Duration::from_millis(100);
+/// A downloader that sees only some pieces and asks for none in this time is shown more.
+const ASKS_WITHIN: Duration = Duration::from_millis(500);
+
+pub struct Upload<'a> {
+    seeder: &'a Seeder,
+    offer: Offer,
+    hello: PeerHello,
+    reader: PeerReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+    /// Whether our handshake was sent before.
+    greeted: bool,
+    program: Program,
+    out: BytesMut,
+    /// Its place among the downloaders of a large payload, and what it may see at first if that is not everything.
+    line: Option<Line>,
+    seen: Option<Bitfield>,
+    /// How many requests it was told to keep in flight at most.
+    reqq: u32,
+    /// The ids under which this peer wants metadata and other peers.
+    ut_metadata: Option<u8>,
+    ut_pex: Option<u8>,
+    /// The info dict, encoded; empty for a peer without extensions.
+    metadata: Vec<u8>,
+    /// The piece served last: its other blocks are asked next.
+    piece: Option<(u32, Bytes)>,
+}
+
+impl<'a> Upload<'a> {
+    pub fn new(seeder: &'a Seeder, offer: Offer, peer: Incoming) -> Self {
+        let Incoming {
+            hello,
+            reader,
+            write,
+            greeted,
+        } = peer;
+        let peer_id = PeerId::from_bytes(hello.peer_id);
+        let program = peer_id.program();
+        let (mut line, mut seen) = (None, None);
+        let mut reqq = REQUEST_QUEUE;
+        if offer.piece_count() >= CROWD_PIECES {
+            // Only makes the uplink's state known earlier; a socket that refuses still works.
+            let _ = SockRef::from(write.as_ref()).set_tcp_notsent_lowat(UNSENT);
+            let address = reader.get_ref().peer_addr();
+            let ip = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+            let who = (ip.to_canonical(), peer_id.machine());
+            let joining = Joining {
+                whole: offer.progress().is_none(),
+                companion: program == Program::Companion,
+                // librqbit would look for new pieces every 5 s only; our own downloads wake it.
+                patient: program != Program::Rqbit,
+            };
+            let (joined, sees) =
+                seeder
+                    .crowds
+                    .join(offer.info_hash, offer.piece_count(), who, joining);
+            if !joining.whole || joined.news().crowded {
+                reqq = CROWD_REQUEST_QUEUE;
+            }
+            (line, seen) = (Some(joined), sees);
+        }
+        Self {
+            seeder,
+            offer,
+            hello,
+            reader,
+            write,
+            greeted,
+            program,
+            out: BytesMut::new(),
+            line,
+            seen,
+            reqq,
+            ut_metadata: None,
+            ut_pex: None,
+            metadata: Vec::new(),
+            piece: None,
+        }
+    }
+
+    pub async fn run(mut self) -> Result<(), SeederError> {
+        let mut have = self.offer.have();
+        let mut progress = self.offer.progress();
+        if !self.greeted {
+            messages::put_handshake(
+                &mut self.out,
+                self.hello.info_hash,
+                self.seeder.peer_id,
+                true,
+            );
+        }
+        let seen = self.seen.take();
+        let mut hides = seen.is_some() && self.program != Program::Companion;
+        self.put_have(seen.as_ref().unwrap_or(&have));
+        messages::put_unchoke(&mut self.out);
+        // The info dict may have to be computed first; whoever brings its own need not wait for that.
+        let known = self.offer.known_info().await;
+        if known.is_none() {
+            self.flush().await?;
+        }
+        let info = match known {
+            Some(info) => info,
+            None => self.offer.info().await?,
+        };
+        if self.hello.extended {
+            self.metadata = info.encode();
+        }
+        self.put_hello();
+        self.flush().await?;
+        let mut heard = Instant::now();
+        let mut news_at = None;
+        loop {
+            let message = match self.reader.buffered()? {
+                Some(message) if self.out.len() < WRITE_BATCH => message,
+                buffered => {
+                    self.flush().await?;
+                    match buffered {
+                        Some(message) => message,
+                        None => {
+                            tokio::select! {
+                                message = timeout_at(heard + IDLE_TIMEOUT, self.reader.next()) => match message {
+                                    Ok(Err(WireError::Closed)) => return Ok(()),
+                                    Ok(message) => message?,
+                                    Err(_) => return Err(SeederError::Silent),
+                                },
+                                () = changed(&mut progress), if news_at.is_none() => {
+                                    news_at = Some(Instant::now() + HAVE_INTERVAL);
+                                    continue;
+                                }
+                                () = at(news_at) => {
+                                    news_at = None;
+                                    self.put_finished(&mut have);
+                                    continue;
+                                }
+                                () = changed_line(self.line.as_ref()) => {
+                                    self.put_news();
+                                    continue;
+                                }
+                                () = tokio::time::sleep(ASKS_WITHIN), if hides => {
+                                    hides = self.line.as_ref().is_some_and(Line::waited);
+                                    continue;
+                                }
+                            }
+                        }
+                    }
+                }
+            };
+            heard = Instant::now();
+            quick_ack(self.reader.get_ref().as_ref());
+            self.act(message, &info, &have).await?;
+        }
+    }
+
+    async fn act(
+        &mut self,
+        message: PeerMessage,
+        info: &InfoDict,
+        have: &Bitfield,
+    ) -> Result<(), SeederError> {
+        match message {
+            PeerMessage::Request {
+                index,
+                begin,
+                length,
+            } => self.answer(info, have, index, begin, length).await?,
+            PeerMessage::Hello {
+                ut_metadata,
+                ut_pex,
+                port,
+                ..
+            } => {
+                (self.ut_metadata, self.ut_pex) = (ut_metadata, ut_pex);
+                let ours = self.program != Program::Other;
+                if let Some(line) = &self.line {
+                    line.introduce(port, ut_pex.is_some(), ours);
+                }
+            }
+            PeerMessage::Have(piece) => self.has([piece]),
+            PeerMessage::HaveAll => self.has(0..self.offer.piece_count()),
+            PeerMessage::Bitfield(bits) => {
+                let pieces = 0..self.offer.piece_count();
+                let has = |piece: &u32| {
+                    bits.get((piece / 8) as usize)
+                        .is_some_and(|byte| byte & (0x80 >> (piece % 8)) != 0)
+                };
+                self.has(pieces.filter(has));
+            }
+            PeerMessage::MetadataRequest(piece) => self.put_metadata(piece),
+            PeerMessage::MetadataData { .. }
+            | PeerMessage::MetadataReject
+            | PeerMessage::Gossip(_)
+            | PeerMessage::Peers(_)
+            | PeerMessage::Other => {}
+        }
+        Ok(())
+    }
+
+    fn has(&self, pieces: impl IntoIterator<Item = u32>) {
+        if let Some(line) = &self.line {
+            line.has(pieces);
+        }
+    }
+
+    fn put_have(&mut self, have: &Bitfield) {
+        match (self.hello.fast, have.is_full(), have.ones()) {
+            (true, true, _) => messages::put_have_all(&mut self.out),
+            (true, false, 0) => messages::put_have_none(&mut self.out),
+            _ => messages::put_bitfield(&mut self.out, have.as_bytes()),
+        }
+    }
+
+    fn put_hello(&mut self) {
+        if self.hello.extended {
+            let hello = OurHello {
+                port: Some(self.seeder.port),
+                metadata_size: u32::try_from(self.metadata.len()).ok(),
+                reqq: self.reqq,
+                gossip: false,
+                upload_only: self.offer.have().is_full(),
+                peers: false,
+            };
+            messages::put_hello(&mut self.out, &hello);
+        }
+    }
+
+    /// Pieces of a running download that were finished since we last said so.
+    fn put_finished(&mut self, have: &mut Bitfield) {
+        let now = self.offer.have();
+        for piece in 0..self.offer.piece_count() {
+            if now.get(piece) && have.set(piece) {
+                messages::put_have(&mut self.out, piece);
+            }
+        }
+    }
+
+    /// Pieces to show, peers to tell of, and whether it got crowded.
+    fn put_news(&mut self) {
+        let Some(line) = &self.line else {
+            return;
+        };
+        let news = line.news();
+        for piece in news.shown {
+            messages::put_have(&mut self.out, piece);
+        }
+        if let (Some(id), false) = (self.ut_pex, news.peers.is_empty()) {
+            messages::put_peers(&mut self.out, id, &news.peers);
+        }
+        // BEP 10 lets it be said again; only of our own program it is known that it listens.
+        if news.crowded && self.reqq != CROWD_REQUEST_QUEUE && self.program == Program::Narswarm {
+            self.reqq = CROWD_REQUEST_QUEUE;
+            self.put_hello();
+        }
+    }
+
+    fn put_metadata(&mut self, piece: u32) {
+        let Some(id) = self.ut_metadata else {
+            return;
+        };
+        let all = &self.metadata;
+        match all.chunks(METADATA_PIECE).nth(piece as usize) {
+            Some(data) => {
+                messages::put_metadata_data(&mut self.out, id, piece, all.len() as u32, data)
+            }
+            None => messages::put_metadata_reject(&mut self.out, id, piece),
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        info: &InfoDict,
+        have: &Bitfield,
+        index: u32,
+        begin: u32,
+        length: u32,
+    ) -> Result<(), SeederError> {
+        let within = index < info.piece_count()
+            && length > 0
+            && length <= MAX_REQUEST
+            && begin
+                .checked_add(length)
+                .is_some_and(|end| end <= info.piece_len(index));
+        if !within {
+            return Err(SeederError::BadRequest {
+                index,
+                begin,
+                length,
+            });
+        }
+        if !have.get(index) {
+            if self.hello.fast {
+                messages::put_reject(&mut self.out, index, begin, length);
+            }
+            return Ok(());
+        }
+        let piece = match &self.piece {
+            Some((last, piece)) if *last == index => piece.clone(),
+            _ => self.offer.piece(index).await?,
+        };
+        let end = begin + length;
+        let block = piece.slice(begin as usize..end as usize);
+        self.piece = Some((index, piece));
+        self.seeder.limit.wait(block.len()).await;
+        messages::put_block(&mut self.out, index, begin, &block);
+        self.seeder.counters.uploaded(block.len() as u64);
+        if let Some(line) = self.line.as_ref().filter(|_| end == info.piece_len(index)) {
+            line.sent(index);
+            // Not only when there are no requests left: by then the peer has seen nothing to ask for.
+            self.put_news();
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), SeederError> {
+        if !self.out.is_empty() {
+            let written = timeout(WRITE_TIMEOUT, self.write.write_all(&self.out))
+                .await
+                .map_err(|_| SeederError::Silent)?;
+            written.map_err(SeederError::Write)?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Resolves when a running download has more pieces; never for a whole payload.
+async fn changed(progress: &mut Option<watch::Receiver<u32>>) {
+    let ended = match progress {
+        Some(receiver) => receiver.changed().await.is_err(),
+        None => true,
+    };
+    if ended {
+        *progress = None;
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn changed_line(line: Option<&Line>) {
+    match line {
+        Some(line) => line.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
