@@ -1,7 +1,7 @@
 //! A binary cache as `nix copy` makes one: narinfos and compressed NARs in a directory, for any web server.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
@@ -16,11 +16,11 @@ use crate::nix_copy::Compression;
 /// As cache.nixos.org's own says.
 const CACHE_INFO: &str = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n";
 
-/// Everything in `store`, `None` for raw NARs. Returns the bytes of the NAR files.
+/// Everything in `store`. Returns the bytes of the NAR files.
 pub fn write(
     store: &ChrootStore,
     key: &SecretKey,
-    compression: Option<Compression>,
+    compression: Compression,
     directory: &Path,
 ) -> u64 {
     fs::create_dir_all(directory.join("nar")).unwrap();
@@ -31,22 +31,33 @@ pub fn write(
     in_parallel(&paths, |path| {
         let nar = nar(root, path);
         let extension = match compression {
-            Some(Compression::Zstd) => "nar.zst",
-            Some(Compression::Xz) => "nar.xz",
-            None => "nar",
+            Compression::Zstd => "zst",
+            Compression::Xz => "xz",
         };
-        let compressed = match compression {
-            Some(compression) => compression.compress(&nar),
-            None => nar,
-        };
-        let url = format!("nar/{}.{extension}", path.nar_hash.base32());
+        let compressed = compression.compress(&nar);
+        let url = format!("nar/{}.nar.{extension}", path.nar_hash.base32());
         fs::write(directory.join(&url), &compressed).unwrap();
-        let compression = compression.map_or("none", Compression::uri_value);
+        let compression = compression.uri_value();
         let narinfo = narinfo(path, url, compression, &compressed, key);
         let file = format!("{}.narinfo", path.store_path.hash_part());
         fs::write(directory.join(file), narinfo.to_string()).unwrap();
         compressed.len() as u64
     })
+}
+
+/// The raw NARs as files, named as the shim names them.
+pub fn write_shim_files(store: &ChrootStore, directory: &Path) {
+    fs::create_dir_all(directory.join("nar")).unwrap();
+    for path in &store.paths {
+        let file = directory.join(shim_url(path).trim_start_matches('/'));
+        let mut file = File::create(file).unwrap();
+        io::copy(&mut open(&store.root, path), &mut file).unwrap();
+    }
+}
+
+pub fn shim_url(path: &StoredPath) -> String {
+    let hash_part = path.store_path.hash_part();
+    format!("/nar/{hash_part}-{}.nar", path.nar_hash.base32())
 }
 
 fn narinfo(
@@ -76,9 +87,12 @@ fn narinfo(
 }
 
 fn nar(root: &Path, path: &StoredPath) -> Vec<u8> {
-    let real = root.join("nix/store").join(path.store_path.base_name());
     let mut nar = Vec::with_capacity(path.nar_size as usize);
-    let mut reader = NarReader::open(scan(&real).unwrap());
-    reader.read_to_end(&mut nar).unwrap();
+    open(root, path).read_to_end(&mut nar).unwrap();
     nar
+}
+
+fn open(root: &Path, path: &StoredPath) -> NarReader {
+    let real = root.join("nix/store").join(path.store_path.base_name());
+    NarReader::open(scan(&real).unwrap())
 }

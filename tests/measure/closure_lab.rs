@@ -83,7 +83,7 @@ impl ClosureLab {
     pub fn cache(&self, compression: Compression) -> (PathBuf, u64) {
         let directory = self.place.path().join(compression.uri_value());
         let key = &self.release.narinfo_key;
-        let bytes = binary_cache::write(&self.store, key, Some(compression), &directory);
+        let bytes = binary_cache::write(&self.store, key, compression, &directory);
         (directory, bytes)
     }
 

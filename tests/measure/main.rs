@@ -32,6 +32,7 @@ mod place;
 mod random;
 mod release;
 mod runs;
+mod serve;
 mod setting;
 mod small_nars;
 mod stock_downloader;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ["large-nar"] => large_nar::measure(),
         ["closure"] => closure::measure(),
         ["unit"] => unit::measure(),
+        ["serve"] => serve::measure(),
         // The processes that measurements start.
         [manifest::LOAD, shelf] => return manifest::load(shelf.as_ref()),
         [delay_line::DELAY_LINE, one, other, delay_ms] => {
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
             return stock_seeder::seed(files.as_ref(), torrents.as_ref());
         }
         _ => {
-            eprintln!("usage: measure payload|manifest|small-nars|large-nar|closure|unit");
+            eprintln!("usage: measure NAME, one of those that tests/show lists");
             return ExitCode::from(2);
         }
     };

@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cpu_time;
 use crate::need;
 use crate::place::Place;
 
@@ -53,6 +54,16 @@ impl Nginx {
             thread::sleep(PAUSE);
         }
         nginx
+    }
+
+    /// Seconds of CPU of the worker.
+    pub fn cpu(&self) -> f64 {
+        let master = self.child.id();
+        let children = format!("/proc/{master}/task/{master}/children");
+        let children = fs::read_to_string(children).unwrap();
+        let ids = children.split_ascii_whitespace();
+        ids.map(|id| cpu_time::of_process(id.parse().unwrap()))
+            .sum()
     }
 
     pub fn url(&self) -> String {

@@ -60,13 +60,12 @@ impl NixClient {
         }
     }
 
-    /// Into a store of its own, which goes away again.
+    /// Into a store of its own, which goes away before the next run.
     pub fn realise(&mut self, at: &Place, path: &str, substituter: &str, key: &str) -> Realised {
         self.runs += 1;
-        let (store, home) = (
-            self.work.join("client"),
-            self.work.join(format!("home-{}", self.runs)),
-        );
+        self.remove_store();
+        let store = self.work.join("client");
+        let home = self.work.join(format!("home-{}", self.runs));
         let mut command = at.command(&self.program);
         command
             .args(["--realise", path, "--store"])
@@ -92,14 +91,27 @@ impl NixClient {
         let status = child.wait().unwrap();
         let seconds = start.elapsed().as_secs_f64();
         assert!(status.success(), "{command:?}: {said}");
-        make_writable(&store);
-        fs::remove_dir_all(&store).unwrap();
         Realised {
             seconds,
             until_first_nar: nars.first().copied().unwrap_or(seconds),
             from_last_nar: seconds - nars.last().copied().unwrap_or(seconds),
             cpu: cpu_of_children() - cpu,
         }
+    }
+
+    /// A store is read-only, and so could not be removed.
+    fn remove_store(&self) {
+        let store = self.work.join("client");
+        if store.exists() {
+            make_writable(&store);
+            fs::remove_dir_all(&store).unwrap();
+        }
+    }
+}
+
+impl Drop for NixClient {
+    fn drop(&mut self) {
+        self.remove_store();
     }
 }
 

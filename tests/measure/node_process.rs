@@ -116,36 +116,63 @@ pub fn quiet_swarm(upload_limit: &str) -> String {
 }
 
 /// A connection to the shim that is kept open, as Nix keeps its own.
-pub struct Connection(BufReader<TcpStream>);
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    /// What bodies are thrown away in.
+    waste: Vec<u8>,
+}
 
 impl Connection {
-    fn open(address: SocketAddr) -> Self {
+    pub fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self(BufReader::new(stream))
+        Self {
+            stream: BufReader::new(stream),
+            waste: vec![0; 256 * 1024],
+        }
     }
 
     /// Status and body.
     pub fn get(&mut self, path: &str) -> (u16, Vec<u8>) {
+        let (status, length) = self.ask(path);
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        (status, body)
+    }
+
+    /// The length of a body that nobody needs.
+    pub fn get_and_forget(&mut self, path: &str) -> u64 {
+        let (status, length) = self.ask(path);
+        assert_eq!(status, 200, "{path}");
+        let mut left = length;
+        while left > 0 {
+            let most = left.min(self.waste.len());
+            match self.stream.read(&mut self.waste[..most]).unwrap() {
+                0 => panic!("{path} was cut"),
+                n => left -= n,
+            }
+        }
+        length as u64
+    }
+
+    /// Status and length.
+    fn ask(&mut self, path: &str) -> (u16, usize) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: shim\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
         let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
+        self.stream.read_line(&mut line).unwrap();
         let status = line.split(' ').nth(1).unwrap().parse().unwrap();
         let mut length = 0;
         loop {
             line.clear();
-            self.0.read_line(&mut line).unwrap();
+            self.stream.read_line(&mut line).unwrap();
             let header = line.trim().to_ascii_lowercase();
             if header.is_empty() {
-                break;
+                return (status, length);
             }
             if let Some(value) = header.strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
             }
         }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).unwrap();
-        (status, body)
     }
 }
