@@ -1,6 +1,7 @@
 //! Substitution policy: which source answers Nix, in which order, and what happens when one fails.
 
 mod active;
+mod buffers;
 mod coming;
 mod experience;
 mod lane;
@@ -9,6 +10,7 @@ mod narinfos;
 mod payload_source;
 mod plan;
 mod prefetch;
+mod proven;
 mod quarantine;
 mod race;
 mod source;

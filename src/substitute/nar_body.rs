@@ -109,7 +109,19 @@ impl Sending<'_> {
                 }
             }
         }
+        let used: Vec<&Candidate> = race.used().collect();
         race.finish();
+        if let [Candidate::Store(path)] = used[..] {
+            let Plan {
+                store_path,
+                nar_hash,
+                ..
+            } = self.plan;
+            self.means
+                .proven
+                .note(store_path, *nar_hash, path.clone())
+                .await;
+        }
     }
 
     /// The bytes together were not the NAR. When one of the sources was caught already, it is to blame alone.

@@ -13,9 +13,11 @@ use crate::torrent::InfoHash;
 use crate::upstream::{BreakerState, Upstream};
 
 use super::active::ActiveNars;
+use super::buffers::Buffers;
 use super::experience::Experience;
 use super::narinfos::Narinfos;
 use super::prefetch::Held;
+use super::proven::Proven;
 use super::quarantine::{Culprit, Quarantine};
 use super::source::{Position, SourceError, SourceStream};
 use super::upstream_fetch::{UpstreamFetches, WantedNar};
@@ -45,6 +47,8 @@ pub struct Means {
     pub downloads: Option<Arc<Downloads>>,
     pub narinfos: Arc<Narinfos>,
     pub fetches: Arc<UpstreamFetches>,
+    pub proven: Arc<Proven>,
+    pub buffers: Arc<Buffers>,
     pub quarantine: Arc<Quarantine>,
     pub experience: Arc<Experience>,
     pub counters: Arc<Counters>,
@@ -136,7 +140,7 @@ impl Candidate {
         let wanted = plan.wanted(&means);
         let open = async move {
             match candidate {
-                Self::Store(path) => Ok(store_source::open(path)),
+                Self::Store(path) => Ok(store_source::open(path, means.buffers)),
                 Self::Swarm(row) => {
                     let downloads = means.downloads.ok_or(SourceError::Absent)?;
                     payload_source::open(&downloads, &row, position).await

@@ -1,56 +1,84 @@
 //! The NAR of an installed path, dumped by a blocking reader a few chunks ahead of its consumer.
 
-use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
-use crate::store::{NarReader, scan};
+use crate::nix::nar::Layout;
+use crate::store::{NarReader, StoreError, scan};
 
+use super::buffers::{BUFFER, Buffers};
 use super::source::{Chunk, SourceError, SourceStream};
 
-/// Large enough that a read is worth its system call, small enough to keep many streams in memory.
-const CHUNK: usize = 256 * 1024;
 /// Chunks read ahead per stream.
 const AHEAD: usize = 2;
 
-pub fn open(path: PathBuf) -> SourceStream {
+/// The path as it lies there now.
+pub fn open(path: PathBuf, buffers: Arc<Buffers>) -> SourceStream {
     let (sender, receiver) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let failed = |error: &dyn std::fmt::Display| Err(SourceError::Store(error.to_string()));
-        let mut nar = match scan(&path) {
-            Ok(layout) => NarReader::open(layout),
-            Err(error) => {
-                let _ = sender.blocking_send(failed(&error));
-                return;
-            }
-        };
-        let mut at = 0;
-        loop {
-            let mut chunk = BytesMut::zeroed(CHUNK);
-            let item = match nar.read(&mut chunk) {
-                Ok(0) => return,
-                Ok(n) => {
-                    chunk.truncate(n);
-                    let (start, bytes) = (at, chunk.freeze());
-                    at += n as u64;
-                    Ok(Chunk { start, bytes })
-                }
-                Err(error) => failed(&error),
-            };
-            let ended = item.is_err();
-            if sender.blocking_send(item).is_err() || ended {
-                return;
-            }
+    spawn_blocking(move || match scan(&path) {
+        Ok(layout) => read_all(layout.into(), 0, &buffers, &sender),
+        Err(error) => {
+            let _ = sender.blocking_send(Err(failed(&error)));
         }
     });
-    stream::unfold(
-        receiver,
-        |mut receiver: mpsc::Receiver<Result<Chunk, SourceError>>| async move {
-            receiver.recv().await.map(|item| (item, receiver))
-        },
-    )
+    chunks(receiver)
+}
+
+/// A path whose layout is known, from byte `from` on.
+pub fn resume(layout: Arc<Layout>, from: u64, buffers: Arc<Buffers>) -> SourceStream {
+    if layout.size() - from <= BUFFER as u64 {
+        // All of it in one trip to another thread.
+        return stream::once(async move {
+            let mut nar = NarReader::open(layout);
+            let read = spawn_blocking(move || read(&mut nar, from, &buffers)).await;
+            let bytes = read.map_err(|error| failed(&error))?;
+            let bytes = bytes.map_err(|error| failed(&error))?;
+            Ok(Chunk { start: from, bytes })
+        })
+        .boxed();
+    }
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    spawn_blocking(move || read_all(layout, from, &buffers, &sender));
+    chunks(receiver)
+}
+
+fn read_all(
+    layout: Arc<Layout>,
+    from: u64,
+    buffers: &Arc<Buffers>,
+    sender: &mpsc::Sender<Result<Chunk, SourceError>>,
+) {
+    let size = layout.size();
+    let mut nar = NarReader::open(layout);
+    let mut start = from;
+    while start < size {
+        let bytes = read(&mut nar, start, buffers).map_err(|error| failed(&error));
+        let ended = bytes.is_err();
+        let next = start + bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let chunk = bytes.map(|bytes| Chunk { start, bytes });
+        if sender.blocking_send(chunk).is_err() || ended {
+            return;
+        }
+        start = next;
+    }
+}
+
+fn read(nar: &mut NarReader, from: u64, buffers: &Arc<Buffers>) -> Result<Bytes, StoreError> {
+    buffers.fill(|buffer| nar.read_at(from, buffer))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> SourceError {
+    SourceError::Store(error.to_string())
+}
+
+fn chunks(receiver: mpsc::Receiver<Result<Chunk, SourceError>>) -> SourceStream {
+    stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| (item, receiver))
+    })
     .boxed()
 }

@@ -14,11 +14,13 @@ use crate::runtime::Counters;
 use crate::swarm::{Downloads, Prospect};
 use crate::upstream::{Body, Upstream, UpstreamError, UpstreamOptions};
 
-use super::active::ActiveNar;
+use super::active::{ActiveNar, ActiveNars};
+use super::buffers::Buffers;
 use super::coming::Coming;
 use super::nar_body::{self, NarBody};
 use super::plan::{Candidate, Means, Plan};
 use super::prefetch::Prefetch;
+use super::proven::Proven;
 use super::quarantine::Culprit;
 use super::upstream_fetch::{FetchProgress, UpstreamFetches};
 
@@ -51,6 +53,7 @@ struct Caches {
 impl Substituter {
     pub fn new(parts: SubstituterParts) -> Result<Self, UpstreamError> {
         let (narinfos, experience) = (Arc::default(), Arc::default());
+        let (buffers, active) = (Arc::<Buffers>::default(), Arc::<ActiveNars>::default());
         let means = Means {
             fetches: Arc::new(UpstreamFetches::new(
                 parts.downloads.clone(),
@@ -60,10 +63,12 @@ impl Substituter {
             )),
             downloads: parts.downloads.clone(),
             narinfos,
+            proven: Proven::new(buffers.clone(), active.clone(), parts.counters.clone()),
+            buffers,
             quarantine: Arc::default(),
             experience,
             counters: parts.counters,
-            active: Arc::default(),
+            active,
         };
         let prefetch = parts
             .downloads
@@ -164,6 +169,11 @@ impl Substituter {
         nar_hash: &NarHash,
         from: u64,
     ) -> Option<NarBody> {
+        if self.offers.is_installed(hash_part, nar_hash)
+            && let Some(nar) = self.means.proven.nar(hash_part, nar_hash, from).await
+        {
+            return Some(nar);
+        }
         let mut plan = self.plan(hash_part, nar_hash).await?;
         if from >= plan.nar_size {
             return None;

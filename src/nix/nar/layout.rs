@@ -58,6 +58,15 @@ impl Layout {
         self.size
     }
 
+    /// What the plan itself takes.
+    pub fn memory(&self) -> u32 {
+        let bytes = self.literals.len()
+            + size_of_val(&self.directories[..])
+            + size_of_val(&self.files[..])
+            + size_of::<Self>();
+        bytes.try_into().unwrap_or(u32::MAX)
+    }
+
     /// Where a file lies on disk.
     pub fn file_path(&self, file: usize) -> PathBuf {
         let planned = &self.files[file];
