@@ -1,12 +1,15 @@
 //! Reads a planned NAR at any offset, taking the bytes of files from disk as they are needed.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::Arc,
 };
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::StoreError;
 use crate::nix::nar::{Layout, Segment};
@@ -70,13 +73,14 @@ impl NarReader {
         buffer: &mut [u8],
     ) -> Result<(), StoreError> {
         let planned = layout.file_size(index);
-        let open = match self.open.take() {
-            Some(open) if open.index == index => open,
-            _ => open_file(index, layout.file_path(index), planned)?,
+        let (open, known) = match self.open.take() {
+            Some(open) if open.index == index => (open, true),
+            _ => (open_file(index, layout.file_path(index), planned)?, false),
         };
         let read = open.handle.read_exact_at(buffer, offset);
         let at_end = offset + buffer.len() as u64 == planned;
-        if at_end || read.is_err() {
+        // One that was opened for this read alone was looked at a moment ago.
+        if (at_end && known) || read.is_err() {
             let metadata = open.handle.metadata();
             let actual = metadata
                 .map_err(StoreError::io("look at", &open.path))?
@@ -91,17 +95,25 @@ impl NarReader {
     }
 }
 
+/// Symlinks are not followed, and a pipe would not be waited for. One look at the path: small files are many.
 fn open_file(index: usize, path: PathBuf, planned: u64) -> Result<OpenFile, StoreError> {
-    // Looked at before it is opened: a symlink is not followed, and opening a pipe would wait for ever.
-    let metadata = fs::symlink_metadata(&path).map_err(StoreError::io("look at", &path))?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let no_file = |path| StoreError::Unfit {
+        path,
+        reason: "it is no longer a file",
+    };
+    let handle = match rustix::fs::open(&path, flags, Mode::empty()) {
+        Ok(handle) => File::from(handle),
+        Err(Errno::LOOP) => return Err(no_file(path)),
+        Err(error) => return Err(StoreError::io("open", &path)(error.into())),
+    };
+    let metadata = handle
+        .metadata()
+        .map_err(StoreError::io("look at", &path))?;
     if !metadata.is_file() {
-        return Err(StoreError::Unfit {
-            path,
-            reason: "it is no longer a file",
-        });
+        return Err(no_file(path));
     }
     check_size(&path, planned, metadata.len())?;
-    let handle = File::open(&path).map_err(StoreError::io("open", &path))?;
     Ok(OpenFile {
         index,
         path,
@@ -132,7 +144,7 @@ impl Read for NarReader {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, path::Path};
+    use std::{fs, os::unix::fs::symlink, path::Path};
 
     use super::*;
     use crate::store::scan;
