@@ -48,7 +48,31 @@ impl ChrootStore {
         self.add_with(name, Vec::new(), fill);
     }
 
-    /// The same with references to paths that are there.
+    /// Notes paths in the database alone: nothing of them lies on disk.
+    pub fn register<'a>(&self, paths: impl Iterator<Item = (&'a StorePath, &'a NarHash, u64)>) {
+        let transaction = self.connection.unchecked_transaction().unwrap();
+        for (store_path, nar_hash, nar_size) in paths {
+            self.insert(store_path, nar_hash, nar_size);
+        }
+        transaction.commit().unwrap();
+    }
+
+    fn insert(&self, store_path: &StorePath, nar_hash: &NarHash, nar_size: u64) {
+        let insert =
+            "insert into ValidPaths (path, hash, registrationTime, narSize) values (?, ?, 1, ?)";
+        let values = params![
+            store_path.full(&StoreDir::default()),
+            format!("sha256:{}", nar_hash.hex()),
+            nar_size.cast_signed()
+        ];
+        self.connection
+            .prepare_cached(insert)
+            .unwrap()
+            .execute(values)
+            .unwrap();
+    }
+
+    /// Adds a path with references to others that are there.
     pub fn add_with(
         &mut self,
         name: &str,
@@ -65,14 +89,7 @@ impl ChrootStore {
         let hash_part = HashPart::from_bytes(*digest.first_chunk().unwrap());
         let store_path = StorePath::new(hash_part, name).unwrap();
         fs::rename(&building, store.join(store_path.base_name())).unwrap();
-        let insert =
-            "insert into ValidPaths (path, hash, registrationTime, narSize) values (?, ?, 1, ?)";
-        let values = params![
-            store_path.full(&StoreDir::default()),
-            format!("sha256:{}", nar_hash.hex()),
-            nar_size.cast_signed()
-        ];
-        self.connection.execute(insert, values).unwrap();
+        self.insert(&store_path, &nar_hash, nar_size);
         for reference in &references {
             let insert = "insert into Refs select a.id, b.id from ValidPaths a, ValidPaths b \
                           where a.path = ? and b.path = ?";

@@ -1,6 +1,7 @@
 //! What `closure` and `never-slower` share: a closure, published and as a binary cache, and five hosts: a client behind
 //! a link of its own, a seedbox, two agents that have the closure installed, and nginx.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -85,6 +86,16 @@ impl ClosureLab {
         let key = &self.release.narinfo_key;
         let bytes = binary_cache::write(&self.store, key, compression, &directory);
         (directory, bytes)
+    }
+
+    /// Writes the info dicts into a directory, named after their hashes.
+    pub fn info_dicts(&self) -> PathBuf {
+        let directory = self.place.path().join("infos");
+        fs::create_dir_all(&directory).unwrap();
+        for info in &self.release.infos {
+            fs::write(directory.join(info.info_hash().to_string()), info.encode()).unwrap();
+        }
+        directory
     }
 
     pub fn nginx(&self, root: &Path, port: u16) -> Nginx {

@@ -16,11 +16,10 @@ use nix::sys::socket::{
     setsockopt, socket,
 };
 
+use crate::started::READY;
+
 /// The argument that makes this program a delay line.
 pub const DELAY_LINE: &str = "delay-line";
-
-/// What it says when it works.
-pub const READY: &str = "ready";
 
 /// PACKET_OUTGOING of linux/if_packet.h: what the interface itself sends.
 const OUTGOING: u8 = 4;

@@ -2,15 +2,15 @@
 //! name, and nothing reaches the machine's own network. All of it goes away with the value.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use crate::delay_line::{DELAY_LINE, READY};
+use crate::delay_line::DELAY_LINE;
 use crate::link_meter::{self, LinkUse};
 use crate::need;
 use crate::place::Place;
+use crate::started::Started;
 
 const NETNS: &str = "/etc/netns";
 /// Nobody has this address.
@@ -32,7 +32,7 @@ pub struct Link {
 pub struct Hosts {
     name: String,
     count: u8,
-    delay_lines: Vec<Child>,
+    delay_lines: Vec<Started>,
 }
 
 impl Hosts {
@@ -103,15 +103,9 @@ impl Hosts {
             in_switch(&["link", "set", &inner, "master", "br0", "up"]);
             in_switch(&["link", "set", &outer, "up"]);
             let one_way = (link.round_trip_ms / 2.0).to_string();
-            let ourselves = std::env::current_exe().unwrap();
-            let mut command = Place::Namespace(switch).command(ourselves);
-            command.args([DELAY_LINE, &port, &outer, &one_way]);
-            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-            let mut line = String::new();
-            let mut said = BufReader::new(child.stdout.take().unwrap());
-            said.read_line(&mut line).unwrap();
-            self.delay_lines.push(child);
-            assert_eq!(line.trim(), READY);
+            let line = [DELAY_LINE, &port, &outer, &one_way];
+            let line = Started::ourselves(&Place::Namespace(switch), &line);
+            self.delay_lines.push(line);
         }
     }
 
@@ -141,10 +135,7 @@ impl Hosts {
 
 impl Drop for Hosts {
     fn drop(&mut self) {
-        for line in &mut self.delay_lines {
-            let _ = line.kill();
-            let _ = line.wait();
-        }
+        self.delay_lines.clear();
         (1..=self.count).for_each(|k| remove(&self.host(k)));
         remove(&self.switch());
         // Only if nobody else has anything there.

@@ -1,16 +1,14 @@
 //! `large-nar`: one payload file of 1 GB, seeded by a real seedbox, against librqbit seeding the same file.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use narswarm::torrent::InfoDict;
 use serde_json::{Value, json};
 
 use crate::chroot_store::ChrootStore;
 use crate::node_process::NodeProcess;
-use crate::random::Random;
+use crate::random;
 use crate::release::Release;
 use crate::runs::{Runs, rounded};
 use crate::setting;
@@ -25,7 +23,7 @@ pub fn measure() -> Value {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     let mut store = ChrootStore::create(&at("store"));
-    store.add("large", fill);
+    store.add("large", |place| random::write_file(place, 1, SIZE));
     let release = Release::publish(&store, place.path());
     fs::remove_dir_all(&store.root).unwrap();
     let info = &release.infos[0];
@@ -93,14 +91,4 @@ impl Seeder {
         self.cpu.push((cpu() - before) * 1e9 / info.length as f64);
         self.speed.push(info.length as f64 / 1e6 / fetched.seconds);
     }
-}
-
-fn fill(place: &Path) {
-    let mut file = BufWriter::new(File::create(place).unwrap());
-    let (mut random, mut buffer) = (Random(1), vec![0; 1_000_000]);
-    for _ in 0..SIZE / buffer.len() as u64 {
-        random.fill(&mut buffer);
-        file.write_all(&buffer).unwrap();
-    }
-    file.flush().unwrap();
 }

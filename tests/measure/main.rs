@@ -7,21 +7,29 @@
     reason = "a measurement that cannot go on shall stop and say where"
 )]
 
+mod bad_peer;
 mod binary_cache;
+mod block_client;
 mod chroot_store;
 mod closure;
 mod closure_lab;
 mod content;
 mod cpu_time;
+mod crowd;
 mod delay_line;
+mod fixed_tracker;
 mod hosts;
+mod idle;
 mod in_parallel;
 mod large_nar;
 mod link_meter;
+mod long_link;
+mod made_up_release;
 mod made_up_rows;
 mod manifest;
 mod memory_storage;
 mod need;
+mod never_slower;
 mod nginx;
 mod nix_client;
 mod nix_copy;
@@ -30,11 +38,13 @@ mod packages;
 mod payload;
 mod place;
 mod random;
+mod recreate;
 mod release;
 mod runs;
 mod serve;
 mod setting;
 mod small_nars;
+mod started;
 mod stock_downloader;
 mod stock_seeder;
 mod table;
@@ -53,9 +63,17 @@ fn main() -> ExitCode {
         ["large-nar"] => large_nar::measure(),
         ["closure"] => closure::measure(),
         ["unit"] => unit::measure(),
+        ["never-slower"] => never_slower::measure(),
+        ["crowd"] => crowd::measure(),
+        ["crowd-closure"] => crowd::measure_closure(),
+        ["idle"] => idle::measure(),
+        ["recreate"] => recreate::measure(),
+        ["long-link"] => long_link::measure(),
         ["serve"] => serve::measure(),
         // The processes that measurements start.
+        [fixed_tracker::FIXED_TRACKER, listen, peer] => return fixed_tracker::run(listen, peer),
         [manifest::LOAD, shelf] => return manifest::load(shelf.as_ref()),
+        [bad_peer::BAD_PEER, listen, infos] => return bad_peer::run(listen, infos.as_ref()),
         [delay_line::DELAY_LINE, one, other, delay_ms] => {
             return delay_line::run(one, other, delay_ms);
         }

@@ -1,20 +1,19 @@
 //! `manifest`: what 100,000 rows take on the wire, to load, in a running agent, and to look up; and what an update moves.
 
-use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use data_encoding::HEXLOWER;
 use narswarm::catalog::{Catalog, Release, Shelf};
-use narswarm::manifest::{Assembled, Header, Layer, NewRow, SignedManifest, assemble};
-use narswarm::nix::{HashPart, NarHash, SecretKey, StoreDir, StorePath};
+use narswarm::manifest::{Layer, NewRow, assemble};
+use narswarm::nix::{HashPart, NarHash, StorePath};
 use narswarm::payload::ENCODER_ID;
 use narswarm::torrent::InfoHash;
 use serde_json::{Value, json};
 
 use crate::cpu_time;
+use crate::made_up_release::{CHANNEL_KEY, NARINFO_KEY, SYSTEM, header, key, write};
 use crate::made_up_rows::rows;
 use crate::node_process::{NodeProcess, quiet_swarm};
 use crate::random::Random;
@@ -29,9 +28,7 @@ pub const LOAD: &str = "load-manifest";
 const ROWS: usize = 100_000;
 /// Of a hundred paths, those that the next release replaces.
 const NEW_PERCENT: usize = 5;
-const SYSTEM: &str = "x86_64-linux";
 const RUNS: usize = 5;
-const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Narinfos asked for over HTTP.
 const REQUESTS: usize = 10_000;
 /// What the allocator gives back after some work, it gives back within this time.
@@ -167,64 +164,6 @@ pub fn measure() -> Value {
         "lookup_us": rounded(find.median(), 2),
         "update_fraction": rounded(fraction, 4),
     })
-}
-
-const CHANNEL_KEY: &str = "measure-1";
-/// As long as the name that nearly all real signatures bear.
-const NARINFO_KEY: &str = "cache.nixos.org-1";
-
-/// The same in every process, and nobody's.
-fn key(name: &str) -> SecretKey {
-    let pair = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).to_keypair_bytes();
-    let text = format!("{name}:{}", data_encoding::BASE64.encode(&pair));
-    text.parse().unwrap()
-}
-
-fn header(assembled: &Assembled, sequence: u64) -> Header {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Header {
-        channel: CHANNEL.parse().unwrap(),
-        release: sequence.to_string(),
-        sequence,
-        created: now.as_secs(),
-        expires: (now + LIFETIME).as_secs(),
-        store_dir: StoreDir::default(),
-        systems: vec![SYSTEM.into()],
-        layers: assembled.layers.clone(),
-        files: vec![],
-        trackers: vec![],
-        seedboxes: vec![],
-        bootstrap: vec![],
-    }
-}
-
-/// What an agent fetches for a release when it has the one before.
-struct Moved {
-    header: usize,
-    layer: usize,
-}
-
-impl Moved {
-    fn total(&self) -> usize {
-        self.header + self.layer
-    }
-}
-
-/// Writes what `publish` would; the manifest last.
-fn write(directory: &Path, header: &Header, assembled: &Assembled) -> Moved {
-    let layers = directory.join("layers");
-    fs::create_dir_all(&layers).unwrap();
-    let layer = assembled.new_layer.as_ref().unwrap();
-    let entry = assembled.layers.last().unwrap();
-    fs::write(layers.join(HEXLOWER.encode(&entry.sha256)), layer).unwrap();
-    let signed = SignedManifest::sign(header, &key(CHANNEL_KEY)).unwrap();
-    let encoded = signed.encode();
-    fs::write(directory.join("manifest.new"), &encoded).unwrap();
-    fs::rename(directory.join("manifest.new"), directory.join("manifest")).unwrap();
-    Moved {
-        header: encoded.len(),
-        layer: layer.len(),
-    }
 }
 
 fn start_agent(state: &Path, manifest: &Path, store: &Path) -> NodeProcess {

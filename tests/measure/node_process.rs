@@ -82,6 +82,20 @@ impl NodeProcess {
         kilobytes * 1024.0
     }
 
+    /// How often its threads have gone to sleep so far, which is how often something woke them.
+    pub fn wakeups(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let count = |status: String| {
+            let mut lines = status.lines();
+            let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            count.map_or(0, |count| count.trim().parse().unwrap())
+        };
+        // A thread that ends meanwhile has no status.
+        let statuses =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+        statuses.map(count).sum::<u64>()
+    }
+
     pub fn connect(&self) -> Connection {
         self.place.run(|| Connection::open(self.shim))
     }

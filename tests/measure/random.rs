@@ -1,5 +1,9 @@
 //! splitmix64: the same content in every run.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
 pub struct Random(pub u64);
 
 impl Random {
@@ -31,4 +35,18 @@ impl Random {
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }
+}
+
+/// A file of so many bytes that no encoder makes smaller.
+pub fn write_file(place: &Path, seed: u64, bytes: u64) {
+    let mut file = BufWriter::new(File::create(place).unwrap());
+    let (mut random, mut buffer) = (Random(seed), vec![0; 1_000_000]);
+    let mut left = bytes;
+    while left > 0 {
+        let most = left.min(buffer.len() as u64) as usize;
+        random.fill(&mut buffer[..most]);
+        file.write_all(&buffer[..most]).unwrap();
+        left -= most as u64;
+    }
+    file.flush().unwrap();
 }

@@ -20,6 +20,10 @@ impl Runs {
         }
     }
 
+    pub fn largest(&self) -> f64 {
+        self.sorted()[self.0.len() - 1]
+    }
+
     fn sorted(&self) -> Vec<f64> {
         assert!(!self.0.is_empty(), "nothing was measured");
         let mut sorted = self.0.clone();

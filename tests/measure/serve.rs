@@ -1,8 +1,7 @@
 //! `serve`: installed paths over the shim, against nginx serving the same NARs as static files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +16,7 @@ use crate::nginx::Nginx;
 use crate::node_process::{Connection, NodeProcess, quiet_swarm};
 use crate::packages;
 use crate::place::Place;
-use crate::random::Random;
+use crate::random;
 use crate::release::Release;
 use crate::runs::{Runs, rounded};
 use crate::setting;
@@ -183,13 +182,7 @@ fn add_small(store: &mut ChrootStore) {
 
 fn fill(place: &Path, seed: u64) {
     fs::create_dir(place).unwrap();
-    let (mut random, mut buffer) = (Random(seed), vec![0; 1_000_000]);
     for name in ["one", "other"] {
-        let mut file = BufWriter::new(File::create(place.join(name)).unwrap());
-        for _ in 0..LARGE_SIZE / 2 / buffer.len() as u64 {
-            random.fill(&mut buffer);
-            file.write_all(&buffer).unwrap();
-        }
-        file.flush().unwrap();
+        random::write_file(&place.join(name), seed, LARGE_SIZE / 2);
     }
 }
