@@ -170,6 +170,10 @@ fn sweep() {
 }
 
 fn remove(name: &str) {
+    let inhabitants = Command::new("ip").args(["netns", "pids", name]).output();
+    for id in String::from_utf8_lossy(&inhabitants.unwrap().stdout).lines() {
+        let _ = Command::new("kill").arg(id).output();
+    }
     let _ = Command::new("ip").args(["netns", "del", name]).output();
     let _ = fs::remove_dir_all(Path::new(NETNS).join(name));
 }
