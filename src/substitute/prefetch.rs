@@ -35,6 +35,10 @@ const GONE: Duration = Duration::from_secs(20);
 const WASTED_AFTER: Duration = Duration::from_secs(900);
 /// The share of the cache that may be filled with what nobody has asked for yet.
 const BUDGET_DIVISOR: u64 = 2;
+/// A download ahead that brings no piece for so long beyond what an upstream would need is given up for that.
+const LAME: Duration = Duration::from_secs(1);
+/// NAR bytes of a piece, or somewhat more.
+const PIECE: u64 = 1_000_000;
 /// A swarm that keeps losing is tried with one download ahead, so often at most.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
@@ -206,7 +210,8 @@ impl Prefetch {
                 Prospect::Nobody => {}
                 Prospect::Shown | Prospect::Reachable if !self.may_ask_swarm() => {}
                 Prospect::Shown | Prospect::Reachable => {
-                    if self.fetch_from_swarm(path, wanted).await {
+                    let waits = first_well(upstreams).is_none();
+                    if self.fetch_from_swarm(path, wanted, waits).await {
                         return;
                     }
                 }
@@ -238,8 +243,8 @@ impl Prefetch {
         due
     }
 
-    /// Returns false when somebody else should be asked.
-    async fn fetch_from_swarm(&self, path: &Coming, wanted: Wanted) -> bool {
+    /// Returns false when somebody else should be asked. `waits`: nobody else can be.
+    async fn fetch_from_swarm(&self, path: &Coming, wanted: Wanted, waits: bool) -> bool {
         let Expected::Exactly(bytes) = wanted.length else {
             return false;
         };
@@ -247,7 +252,14 @@ impl Prefetch {
             return true;
         }
         let start = Instant::now();
-        let patience = self.means.experience.expected(path.nar_size) * PARALLEL as u32 + GONE;
+        // Several share the line: each takes so many times as long as it would alone.
+        let shared = |bytes| self.means.experience.expected(bytes) * PARALLEL as u32;
+        let (patience, deadline) = if waits {
+            (shared(path.nar_size) + GONE, None)
+        } else {
+            let by = Instant::now() + shared(path.nar_size) + LAME;
+            (shared(path.nar_size.min(PIECE)) + LAME, Some(by))
+        };
         let download = match tokio::time::timeout(patience, self.downloads.fetch(wanted)).await {
             Ok(Ok(Fetch::Running(download))) => download,
             Ok(Ok(Fetch::Kept(_))) => return true,
@@ -266,13 +278,12 @@ impl Prefetch {
         let mut progress = part.progress();
         while !part.is_complete() && part.failure().is_none() {
             let moved = tokio::time::timeout(patience, progress.changed()).await;
-            if !matches!(moved, Ok(Ok(()))) {
+            if !matches!(moved, Ok(Ok(()))) || deadline.is_some_and(|by| by < Instant::now()) {
                 break;
             }
         }
         let experience = &self.means.experience;
         if part.is_complete() {
-            // Several share the line: each takes so many times as long as it would alone.
             experience.swarm_delivered(path.nar_size, start.elapsed() / PARALLEL as u32);
             return true;
         }
