@@ -37,7 +37,7 @@ pub struct Status {
     ready: bool,
     addresses: Addresses,
     share: &'static str,
-    config: ConfigView,
+    pub config: ConfigView,
     pub channels: Vec<ChannelView>,
     pub offer: OfferView,
     pub swarm: SwarmView,

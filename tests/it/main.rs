@@ -21,6 +21,7 @@ mod gossip;
 mod hostile_neighbours;
 mod kill_nine;
 mod many_nars_at_once;
+mod metrics;
 mod nix_and_failures;
 mod passwords;
 mod publishing;
