@@ -37,8 +37,8 @@ in
         description = ''
           What {file}`nix.conf` says.
           `only`: the agent is the one substituter, and asks {option}`services.narswarm.agent.upstreams` itself. With dead DNS every
-          further cache costs 15 to 55 s per command. What the agent cannot ask (`s3://`, `ssh://`, `file://`, or with a password in
-          {file}`netrc`) stays listed behind it when it stands in {option}`nix.settings.substituters`, with a warning.
+          further cache costs 15 to 55 s per command. What the agent cannot ask (`s3://`, `ssh://`, `file://`) or is not told to ask
+          stays listed behind it when it stands in {option}`nix.settings.substituters`, with a warning.
           `prepend`: the agent first, then {option}`nix.settings.substituters` as they are.
           `keep`: nothing is changed.
         '';
@@ -50,6 +50,15 @@ in
         description = ''
           With `configureSubstituter = "only"`: for how many seconds Nix remembers that a path is not there. Nix's own default is an
           hour, which is long for a cache whose sources come and go.
+        '';
+      };
+
+      netrcFile = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/etc/nix/netrc";
+        description = ''
+          Passwords of upstreams, in the form of Nix's own {file}`netrc`. systemd hands it to the agent; it must not be in the store.
         '';
       };
 
@@ -85,6 +94,7 @@ in
         # Only what Nix accepts is worth offering to it.
         trusted_keys = lib.mkDefault trustedKeys;
         upstream = lib.mkDefault (map roles.toUpstream cfg.upstreams);
+        netrc = lib.mkIf (cfg.netrcFile != null) (lib.mkDefault "/run/credentials/narswarm-agent.service/netrc");
       }
     ];
 
@@ -139,6 +149,7 @@ in
         ExecStart = "${lib.getExe cfg.package} agent --config /etc/narswarm/agent.toml";
         ExecReload = roles.reload cfg "agent";
         DynamicUser = true;
+        LoadCredential = lib.optional (cfg.netrcFile != null) "netrc:${toString cfg.netrcFile}";
         StateDirectory = "narswarm";
         CacheDirectory = "narswarm";
         RuntimeDirectory = "narswarm";
@@ -163,6 +174,10 @@ in
 
     assertions = roles.assertions "services.narswarm.agent" cfg ++ [
       {
+        assertion = !lib.hasPrefix "${builtins.storeDir}/" (toString cfg.netrcFile);
+        message = "services.narswarm.agent.netrcFile is in the Nix store, where everybody can read it. Name a file outside, as a string.";
+      }
+      {
         assertion = roles.port cfg.settings.shim.listen != 0;
         message = "services.narswarm.agent.settings.shim.listen has port 0: nix.conf must name the port.";
       }
@@ -178,7 +193,7 @@ in
         assertion = !lib.hasInfix "@" upstream.url;
         message = ''
           services.narswarm.agent.upstreams: agent.toml is world-readable, and an upstream has a password in its URL.
-          Leave that cache in nix.settings.substituters, and the password in netrc.
+          Put it into a file for netrcFile.
         '';
       })
       cfg.upstreams ++ map
@@ -201,7 +216,7 @@ in
         (url: ''
           services.narswarm.agent: ${url} stays in nix.conf beside the agent: ${
             if isHttp url
-            then "it is not in services.narswarm.agent.upstreams. Move it there, with its key, unless it needs a password (netrc)."
+            then "it is not in services.narswarm.agent.upstreams. Move it there, with its key (a password goes into netrcFile)."
             else "the agent asks http and https only."
           } With dead DNS it costs 15 to 55 s per command.
         '')

@@ -8,6 +8,7 @@ let
   publisher = settings: module "default.nix" { services.narswarm.publisher = { enable = true; } // settings; };
 
   link = "magnet:?xs=urn:btpk:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a&s=74657374";
+  otherLink = "magnet:?xs=urn:btpk:3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c&s=74657374";
   key = "test-1:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
   coveredKey = "covered-1:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=";
   channel = { name = "test"; inherit key; manifest = "https://example.org/channel"; };
@@ -19,7 +20,7 @@ in
 
     # The short forms of the README.
     agent = agent { channels = [ channel ]; share = "public"; uploadLimit = "2MB/s"; };
-    agentByLink = agent { channels = [ link { inherit link; keepReleases = 5; } ]; };
+    agentByLink = agent { channels = [ link { link = otherLink; keepReleases = 5; } ]; };
     seedbox = seedbox { channels = [ channel ]; location = "/mnt/nixpkgsDisk"; amount = "20%"; };
     publisher = publisher {
       channel = "test";
@@ -101,6 +102,7 @@ in
       nix.settings.trusted-public-keys = [ coveredKey ];
       nix.extraOptions = "extra-substituters = https://hidden.example";
     };
+    netrc = agent { channels = [ channel ]; netrcFile = "/run/secrets/netrc"; };
     forced = {
       imports = [ (agent { channels = [ channel ]; }) ];
       nix.settings.substituters = lib.mkForce [ "ssh://only-this" ];
@@ -130,6 +132,7 @@ in
         (seedbox { channels = [ channel ]; location = "/mnt/disk"; settings.swarm.listen = "0.0.0.0:6881"; })
       ];
     };
+    netrcInStore = agent { channels = [ channel ]; netrcFile = builtins.toFile "netrc" "machine cache.example password secret"; };
     emptySeedbox = seedbox { };
     seedboxAtHome = seedbox { channels = [ channel ]; location = "/home/me/disk"; amount = "5GB"; };
     secretInStore = publisher {

@@ -34,6 +34,7 @@ fn the_program_reads_what_the_module_writes() {
             "1 channels, 1 upstreams, share = public, state in /var/lib/narswarm\n",
         ),
         ("agentAlone", "agent", "share = lan"),
+        ("agentByLink", "agent", "2 channels"),
         ("leaves", "agent", "share = public"),
         ("noUpstreams", "agent", "0 upstreams"),
         ("otherCaches", "agent", "3 upstreams"),
@@ -94,9 +95,14 @@ fn settings_are_the_options_leaf_by_leaf() {
     assert_eq!(leaves["cache"], json!({ "size": "20GB" }));
 
     let link = "magnet:?xs=urn:btpk:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a&s=74657374";
+    let other = "magnet:?xs=urn:btpk:3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c&s=74657374";
     assert_eq!(
         evaluation.case("agentByLink")["settings"]["agent"]["channel"],
-        json!([{ "link": link }, { "link": link, "keep_releases": 5 }])
+        json!([{ "link": link }, { "link": other, "keep_releases": 5 }])
+    );
+    assert_eq!(
+        evaluation.case("netrc")["settings"]["agent"]["netrc"],
+        "/run/credentials/narswarm-agent.service/netrc"
     );
     let agent = &evaluation.case("agent")["settings"]["agent"];
     assert_eq!(agent["trusted_keys"], json!([CACHE_KEY]));

@@ -140,6 +140,13 @@ fn units_follow_the_options() {
         &["ListenStream=127.0.0.1:9000"],
         &[],
     );
+    case(
+        evaluation,
+        "netrc",
+        "narswarm-agent.service",
+        &["LoadCredential=netrc:/run/secrets/netrc"],
+        &[],
+    );
     // Without an amount, or with a store, nothing is written outside the state directory.
     case(
         evaluation,
