@@ -61,13 +61,23 @@ fn sum_up(samples: &[(Instant, u64)], rate_mbit: f64) -> LinkUse {
     sum
 }
 
+/// Bytes that `interface` in the namespace `place` has received and sent, headers included.
+pub fn totals(place: &Place, interface: &str) -> (u64, u64) {
+    place.run(|| counters(interface))
+}
+
 /// Bytes that an interface of this thread's namespace has sent.
 fn sent(interface: &str) -> u64 {
+    counters(interface).1
+}
+
+fn counters(interface: &str) -> (u64, u64) {
     let devices = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     let line = devices
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'));
     const SENT: usize = 8;
-    let field = line.unwrap().split_ascii_whitespace().nth(SENT);
-    field.unwrap().parse().unwrap()
+    let fields = line.unwrap().split_ascii_whitespace();
+    let fields: Vec<u64> = fields.map(|field| field.parse().unwrap()).collect();
+    (fields[0], fields[SENT])
 }

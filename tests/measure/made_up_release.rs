@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
-use narswarm::manifest::{Assembled, Header, SignedManifest};
+use narswarm::manifest::{Assembled, Header, Pointer, SignedManifest};
 use narswarm::nix::{SecretKey, StoreDir};
 
 use crate::release::CHANNEL;
@@ -53,7 +53,7 @@ impl Moved {
     }
 }
 
-/// Writes what `publish` would; the manifest last.
+/// Writes what `publish` would, torrents left out; the manifest last.
 pub fn write(directory: &Path, header: &Header, assembled: &Assembled) -> Moved {
     let layers = directory.join("layers");
     fs::create_dir_all(&layers).unwrap();
@@ -62,6 +62,10 @@ pub fn write(directory: &Path, header: &Header, assembled: &Assembled) -> Moved 
     fs::write(layers.join(HEXLOWER.encode(&entry.sha256)), layer).unwrap();
     let signed = SignedManifest::sign(header, &key(CHANNEL_KEY)).unwrap();
     let encoded = signed.encode();
+    let manifest = signed.info_dict().unwrap().info_hash();
+    let (channel, key) = (&header.channel, key(CHANNEL_KEY));
+    let pointer = Pointer::sign(channel, header.sequence, manifest, &key).unwrap();
+    fs::write(directory.join("pointer"), pointer.encode()).unwrap();
     fs::write(directory.join("manifest.new"), &encoded).unwrap();
     fs::rename(directory.join("manifest.new"), directory.join("manifest")).unwrap();
     Moved {

@@ -7,6 +7,7 @@
     reason = "a measurement that cannot go on shall stop and say where"
 )]
 
+mod announce;
 mod bad_peer;
 mod binary_cache;
 mod block_client;
@@ -17,6 +18,7 @@ mod content;
 mod cpu_time;
 mod crowd;
 mod delay_line;
+mod first_byte;
 mod fixed_tracker;
 mod hosts;
 mod idle;
@@ -37,6 +39,7 @@ mod node_process;
 mod packages;
 mod payload;
 mod place;
+mod publisher;
 mod random;
 mod recreate;
 mod release;
@@ -48,7 +51,9 @@ mod started;
 mod stock_downloader;
 mod stock_seeder;
 mod table;
+mod topic_traffic;
 mod unit;
+mod update;
 mod zstd_variant;
 
 use std::process::ExitCode;
@@ -70,6 +75,10 @@ fn main() -> ExitCode {
         ["recreate"] => recreate::measure(),
         ["long-link"] => long_link::measure(),
         ["serve"] => serve::measure(),
+        ["announce"] => announce::measure(),
+        ["topic-traffic"] => topic_traffic::measure(),
+        ["update"] => update::measure(),
+        ["first-byte"] => first_byte::measure(),
         // The processes that measurements start.
         [fixed_tracker::FIXED_TRACKER, listen, peer] => return fixed_tracker::run(listen, peer),
         [manifest::LOAD, shelf] => return manifest::load(shelf.as_ref()),

@@ -27,7 +27,7 @@ pub const LOAD: &str = "load-manifest";
 
 const ROWS: usize = 100_000;
 /// Of a hundred paths, those that the next release replaces.
-const NEW_PERCENT: usize = 5;
+pub const NEW_PERCENT: usize = 5;
 const RUNS: usize = 5;
 /// Narinfos asked for over HTTP.
 const REQUESTS: usize = 10_000;
@@ -192,10 +192,11 @@ fn narinfo_us(agent: &NodeProcess, rows: &[NewRow], random: &mut Random) -> f64 
 
 /// The next release: one path in twenty has another hash part, and what refers to it refers to the new one. (In nixpkgs
 /// what refers to a new path is new itself; the share of new paths is what is given here.)
-fn next_release(mut rows: Vec<NewRow>, random: &mut Random) -> Vec<NewRow> {
+pub fn next_release(mut rows: Vec<NewRow>, random: &mut Random) -> Vec<NewRow> {
     let mut replaced = std::collections::HashMap::new();
+    let new = rows.len() * 2 * NEW_PERCENT / 100;
     // A new path is one of those that few refer to: the others would make everything new.
-    let unpopular = rows.iter_mut().rev().take(ROWS * 2 * NEW_PERCENT / 100);
+    let unpopular = rows.iter_mut().rev().take(new);
     for row in unpopular.step_by(2) {
         let hash_part = HashPart::from_bytes(random.bytes());
         let path = StorePath::new(hash_part, row.store_path.name()).unwrap();

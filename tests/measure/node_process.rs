@@ -100,12 +100,16 @@ impl NodeProcess {
         self.place.run(|| Connection::open(self.shim))
     }
 
+    pub fn status(&self) -> Value {
+        let (_, body) = self.connect().get("/status.json");
+        serde_json::from_slice(&body).unwrap()
+    }
+
     /// The status as soon as `condition` holds for it.
     pub fn wait(&self, condition: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
-            let (_, body) = self.connect().get("/status.json");
-            let status: Value = serde_json::from_slice(&body).unwrap();
+            let status = self.status();
             if condition(&status) {
                 return status;
             }

@@ -97,8 +97,10 @@ pub fn channel(key: &str, manifest: &Path) -> String {
     )
 }
 
-fn run(arguments: &[&str]) {
+/// The program, run to its end; what it says.
+pub fn run(arguments: &[&str]) -> String {
     let output = Command::new(NARSWARM).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "narswarm {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
 }
