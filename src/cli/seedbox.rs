@@ -6,7 +6,7 @@ use std::pin::pin;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError, Role};
-use crate::serve::{Node, NodeOptions};
+use crate::serve::{Node, NodeOptions, RunFile};
 
 use super::args::NodeArgs;
 use super::exit::Failure;
@@ -26,6 +26,8 @@ pub async fn run_node(args: &NodeArgs, role: Role) -> Result<(), Failure> {
     let node = Node::start(options).await.map_err(Failure::failed)?;
     // Whoever started us may have closed stdout; that is no reason to end.
     let _ = writeln!(std::io::stdout(), "{}", node.run_file().line());
+    let RunFile { shim, peer, .. } = node.run_file();
+    tracing::info!(%shim, %peer, "serving");
     systemd::ready();
     let mut watchdog = pin!(systemd::feed_watchdog());
     loop {

@@ -31,8 +31,8 @@ use super::run_file::RunFile;
 use super::share_file::ShareFile;
 use super::status::StatusReport;
 
-/// Transfers get this long to notice that the program stops.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// Short answers come to their end in this; a NAR is cut, and Nix resumes it at the next agent.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
 pub enum NodeError {
@@ -216,7 +216,10 @@ impl Node {
         RunFile::remove(&self.run_file.state);
         self.stop.cancel();
         self.tasks.close();
-        let _ = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await;
+        let ended = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await;
+        if ended.is_err() {
+            tracing::debug!(tasks = self.tasks.len(), "cut short");
+        }
     }
 }
 

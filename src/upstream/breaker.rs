@@ -82,6 +82,9 @@ impl Breaker {
 
     pub fn failed(&self, error: String) {
         let mut open = self.lock();
+        if open.is_none() {
+            tracing::warn!("an upstream is down: {error}");
+        }
         let pause = match &*open {
             None => FIRST_PAUSE,
             Some(open) if open.probing => (open.pause * 2).min(LONGEST_PAUSE),

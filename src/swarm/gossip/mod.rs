@@ -546,18 +546,19 @@ impl Gossip {
                 .await;
             }
             let changed = async {
-                tokio::select! {
+                let more = tokio::select! {
                     changed = changes.changed() => changed.is_ok(),
                     changed = releases.changed() => changed.is_ok(),
                     () = tokio::time::sleep(HOLDINGS_REFRESH) => true,
-                }
+                };
+                // What comes soon after is looked at with it.
+                tokio::time::sleep(HOLDINGS_INTERVAL).await;
+                more
             };
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 more = changed => if !more { return },
             }
-            // What comes soon after is looked at with it.
-            tokio::time::sleep(HOLDINGS_INTERVAL).await;
         }
     }
 
