@@ -146,7 +146,8 @@ fn a_nar_larger_than_the_cache_comes_from_the_upstream() {
     let agent = Node::start(&agent);
     lone.check(&agent);
     assert_eq!(agent.bytes("upstream"), lone.path().nar_size);
-    assert_eq!(size_of(&agent.state().join("cache")), 0);
+    let size = size_of(&agent.state().join("cache"));
+    assert!(size < 2_000_000, "{size}");
 }
 
 /// A disk on which nothing can be written any more, for two reasons: bodies flow all the same.
