@@ -20,6 +20,10 @@ const SHOWN_HEAD_START: Duration = Duration::from_millis(400);
 const REACHABLE_HEAD_START: Duration = Duration::from_millis(150);
 /// No bytes for so long in the middle of a NAR: the next source starts to catch up.
 pub const GAP: Duration = Duration::from_millis(2500);
+/// No block for so long before the first frame is whole: then it is not on its way.
+pub const BLOCK_GAP: Duration = Duration::from_millis(400);
+/// Before that a rate says nothing.
+const EARLY: Duration = Duration::from_secs(1);
 /// After so many losses without a success between them the swarm gets no head start.
 const LOSSES_TO_HURRY: u32 = 2;
 /// After so many it is asked after the upstreams, until a download ahead has shown that it is well again.
@@ -113,13 +117,22 @@ impl Experience {
         delay + Duration::from_secs_f64(bytes as f64 / rate as f64)
     }
 
-    /// Whether an upstream would have the whole NAR long before the rest of it has come as the bytes so far did.
-    pub fn is_too_slow(&self, came: u64, waited: Duration, rest: u64, size: u64) -> bool {
-        if waited < GAP || rest < RATED {
+    /// Whether an upstream would have the whole NAR long before the rest of it has come as the bytes so far did. So many
+    /// `others` share the line, and would share it with the upstream too.
+    pub fn is_too_slow(
+        &self,
+        came: u64,
+        waited: Duration,
+        rest: u64,
+        size: u64,
+        others: usize,
+    ) -> bool {
+        if waited < EARLY || rest < RATED {
             return false;
         }
         let rest = waited.as_secs_f64() * rest as f64 / came.max(1) as f64;
-        rest > (self.expected(size) * WORTH_A_CHANGE).as_secs_f64()
+        let expected = self.expected(size) * WORTH_A_CHANGE * (others as u32 + 1);
+        rest > expected.as_secs_f64()
     }
 }
 
@@ -178,14 +191,18 @@ mod tests {
         let experience = Experience::default();
         let seconds = Duration::from_secs;
         let case = |came: u64, waited: u64, size: u64| {
-            experience.is_too_slow(came, seconds(waited), size - came, size)
+            experience.is_too_slow(came, seconds(waited), size - came, size, 0)
         };
-        assert!(!case(1, 1, 100_000_000), "too early to tell");
+        assert!(!case(1, 0, 100_000_000), "too early to tell");
         assert!(case(100_000, 5, 100_000_000), "20 kB/s");
         assert!(!case(99_900_000, 5, 100_000_000), "nearly done");
         experience.upstream_delivered(50_000_000, seconds(1));
         assert!(case(10_000_000, 5, 100_000_000), "45 s against 2 s");
         assert!(!case(50_000_000, 3, 100_000_000), "3 s against 2 s");
+        assert!(
+            !experience.is_too_slow(10_000_000, seconds(1), 90_000_000, 100_000_000, 7),
+            "the line has eight"
+        );
         experience.upstream_delivered(100, seconds(100));
         assert!(
             !case(10_000_000, 5, 100_000_000),

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use crate::catalog::Entry;
 use crate::runtime::Source;
 
-use super::experience::{DISK_HEAD_START, GAP, UPSTREAM_HEAD_START};
+use super::experience::{BLOCK_GAP, DISK_HEAD_START, GAP, UPSTREAM_HEAD_START};
 use super::lane::Lane;
 use super::plan::{Candidate, Means, Plan};
 use super::source::{Position, SourceError};
@@ -27,6 +28,7 @@ pub struct Race<'a> {
     /// Where the bytes are wanted.
     position: Position,
     pace: Pace,
+    flow: Flow,
     last_error: SourceError,
 }
 
@@ -37,11 +39,27 @@ struct Pace {
     waited: Duration,
 }
 
+/// Blocks of the swarm's download: a frame that is on its way is no silence.
+struct Flow {
+    received: u64,
+    at: Instant,
+}
+
 enum Event {
     Bytes(usize, Bytes),
     Ended(usize, SourceError),
     /// The lane that runs alone has had its time.
     Reinforce,
+    /// It may have; what it did meanwhile decides.
+    Look,
+}
+
+/// How long the only lane is left alone.
+enum Patience {
+    Endless,
+    /// Then the next one is brought in.
+    Until(Duration),
+    Look(Duration),
 }
 
 impl<'a> Race<'a> {
@@ -55,6 +73,10 @@ impl<'a> Race<'a> {
             used: Vec::new(),
             position: Position::default(),
             pace: Pace::default(),
+            flow: Flow {
+                received: 0,
+                at: Instant::now(),
+            },
             last_error: SourceError::Absent,
         }
     }
@@ -62,6 +84,8 @@ impl<'a> Race<'a> {
     /// The next bytes at `position`, or the last error when no candidate is left.
     pub async fn next(&mut self, position: u64) -> Result<(Bytes, Source), SourceError> {
         self.position.set(position);
+        // Nix may have been busy with what it had.
+        self.flow.at = Instant::now();
         loop {
             if self.lanes.is_empty() && !self.start(|_| true) {
                 return Err(std::mem::replace(&mut self.last_error, SourceError::Absent));
@@ -83,6 +107,7 @@ impl<'a> Race<'a> {
                 Event::Reinforce => {
                     self.start(Candidate::is_promising);
                 }
+                Event::Look => {}
             }
         }
     }
@@ -134,10 +159,17 @@ impl<'a> Race<'a> {
             .enumerate()
             .map(|(i, lane)| async move { (i, lane.advance(position).await) })
             .collect();
-        let reinforce = async {
+        let clock = async {
             match patience {
-                Some(patience) => tokio::time::sleep(patience).await,
-                None => std::future::pending().await,
+                Patience::Endless => std::future::pending().await,
+                Patience::Until(time) => {
+                    tokio::time::sleep(time).await;
+                    Event::Reinforce
+                }
+                Patience::Look(time) => {
+                    tokio::time::sleep(time).await;
+                    Event::Look
+                }
             }
         };
         tokio::select! {
@@ -149,34 +181,68 @@ impl<'a> Race<'a> {
                 Ok(None) => Event::Ended(i, SourceError::WrongNar),
                 Err(error) => Event::Ended(i, error),
             },
-            () = reinforce => Event::Reinforce,
+            event = clock => event,
         }
     }
 
-    /// How long the only lane is given; `None` when there is nobody to bring in.
-    fn patience(&self, position: u64) -> Option<Duration> {
+    fn patience(&mut self, position: u64) -> Patience {
         let [lane] = &self.lanes[..] else {
-            return None;
+            return Patience::Endless;
         };
         let others = &self.plan.candidates[self.next..];
         if !others.iter().any(Candidate::is_promising) {
-            return None;
+            return Patience::Endless;
         }
+        let (age, candidate) = (lane.age(), &self.plan.candidates[lane.candidate]);
         let experience = &self.means.experience;
-        if self.begun {
-            let (size, Pace { came, waited }) = (self.plan.nar_size, &self.pace);
-            let slow = experience.is_too_slow(*came, *waited, size - position, size);
-            return Some(if slow { Duration::ZERO } else { GAP });
-        }
-        let head_start = match &self.plan.candidates[lane.candidate] {
+        let (size, Pace { came, waited }) = (self.plan.nar_size, &self.pace);
+        let head_start = match candidate {
             Candidate::Store(_) => DISK_HEAD_START,
             Candidate::Upstream(_) => UPSTREAM_HEAD_START,
             Candidate::Swarm(row) => {
-                let prospect = self.means.prospect(&row.info_hash);
-                experience.swarm_head_start(prospect)
+                let head_start = experience.swarm_head_start(self.means.prospect(&row.info_hash));
+                if !self.begun && head_start.is_zero() {
+                    return Patience::Until(head_start);
+                }
+                if !self.begun && age < head_start {
+                    return Patience::Look(head_start - age);
+                }
+                return self.patience_with_download(row, position, age);
             }
         };
-        Some(head_start.saturating_sub(lane.age()))
+        if !self.begun {
+            return Patience::Until(head_start.saturating_sub(age));
+        }
+        let slow = experience.is_too_slow(*came, *waited, size - position, size, 0);
+        Patience::Until(if slow { Duration::ZERO } else { GAP })
+    }
+
+    /// The head start is over: the swarm's download is left alone as long as blocks come in, and not too slowly.
+    fn patience_with_download(&mut self, row: &Entry, position: u64, age: Duration) -> Patience {
+        let downloads = self.means.downloads.as_ref();
+        let received = downloads.and_then(|downloads| downloads.received(&row.info_hash));
+        let (received, sharing) = received.unwrap_or_default();
+        if received > self.flow.received {
+            self.flow.received = received;
+            self.flow.at = Instant::now();
+        }
+        let size = self.plan.nar_size;
+        // Before the first frame is whole there are only the payload's bytes to go by.
+        let (gap, came, waited, rest) = if self.begun {
+            let Pace { came, waited } = self.pace;
+            (GAP, came, waited, size - position)
+        } else {
+            let rest = row.payload_length.saturating_sub(received);
+            (BLOCK_GAP, received, age, rest)
+        };
+        let (silent, others) = (self.flow.at.elapsed(), sharing.saturating_sub(1));
+        let experience = &self.means.experience;
+        let slow = experience.is_too_slow(came, waited, rest, size, others);
+        if slow || silent >= gap || received == 0 && !self.begun {
+            Patience::Until(Duration::ZERO)
+        } else {
+            Patience::Look((gap - silent).min(BLOCK_GAP))
+        }
     }
 
     /// Lane `i` has the next bytes: a lane that was brought in later has overtaken the older one, which ends; a first

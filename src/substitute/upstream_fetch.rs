@@ -242,7 +242,8 @@ impl UpstreamFetch {
 impl Drop for UpstreamFetch {
     fn drop(&mut self) {
         if let State::Flowing(spool) = &*self.state.borrow()
-            && !self.reused.load(Relaxed)
+            // A whole NAR becomes a payload; of what was broken off perhaps a few pieces do.
+            && !(spool.is_whole() && self.reused.load(Relaxed))
         {
             let unused = spool.written().saturating_sub(self.used.load(Relaxed));
             self.counters.wasted(unused);

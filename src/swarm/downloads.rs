@@ -283,6 +283,13 @@ impl Downloads {
         }
     }
 
+    /// Bytes that the running download of this payload has received, and how many downloads share the line with it.
+    pub fn received(&self, info_hash: &InfoHash) -> Option<(u64, usize)> {
+        let running = self.lock();
+        let download = running.get(info_hash).and_then(Weak::upgrade)?;
+        Some((download.part.received(), running.len()))
+    }
+
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
         !self.sources.peers().is_empty()

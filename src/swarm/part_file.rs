@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub struct PartFile {
     pieces: Mutex<Pieces>,
     /// How many pieces are complete; changes wake readers and seeders.
     progress: watch::Sender<u32>,
+    /// Bytes that came in since it was opened, those of unfinished pieces included.
+    received: AtomicU64,
     /// Why nothing can be written any more; set once, `progress` wakes those who wait.
     failure: OnceLock<String>,
 }
@@ -61,6 +64,7 @@ impl PartFile {
             data,
             pieces,
             progress,
+            received: AtomicU64::new(0),
             failure: OnceLock::new(),
         })
     }
@@ -88,6 +92,10 @@ impl PartFile {
     /// Wakes at every finished piece.
     pub fn progress(&self) -> watch::Receiver<u32> {
         self.progress.subscribe()
+    }
+
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
     }
 
     /// Bytes of finished pieces.
@@ -122,6 +130,7 @@ impl PartFile {
             return Err(io::Error::other("a write past the end of the payload"));
         }
         self.data.write_all_at(bytes, offset)?;
+        self.received.fetch_add(bytes.len() as u64, Relaxed);
         let piece = (offset / u64::from(self.info.piece_length)) as u32;
         self.lock().touched.set(piece);
         Ok(())
@@ -178,6 +187,7 @@ impl PartFile {
             let (from, to) = (range.start.max(offset), range.end.min(end));
             let bytes = &bytes[(from - offset) as usize..(to - offset) as usize];
             self.data.write_all_at(bytes, from)?;
+            self.received.fetch_add(bytes.len() as u64, Relaxed);
             if range.end <= end {
                 read_piece(&self.data, &self.info, piece)?;
                 self.completed(piece)?;
