@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::nix::nar::Layout;
 use crate::store::{NarReader, StoreError, scan};
@@ -32,12 +33,8 @@ pub fn open(path: PathBuf, buffers: Arc<Buffers>) -> SourceStream {
 /// A path whose layout is known, from byte `from` on.
 pub fn resume(layout: Arc<Layout>, from: u64, buffers: Arc<Buffers>) -> SourceStream {
     if layout.size() - from <= BUFFER as u64 {
-        // All of it in one trip to another thread.
         return stream::once(async move {
-            let mut nar = NarReader::open(layout);
-            let read = spawn_blocking(move || read(&mut nar, from, &buffers)).await;
-            let bytes = read.map_err(|error| failed(&error))?;
-            let bytes = bytes.map_err(|error| failed(&error))?;
+            let bytes = read_small(layout, from, buffers).await?;
             Ok(Chunk { start: from, bytes })
         })
         .boxed();
@@ -45,6 +42,20 @@ pub fn resume(layout: Arc<Layout>, from: u64, buffers: Arc<Buffers>) -> SourceSt
     let (sender, receiver) = mpsc::channel(AHEAD);
     spawn_blocking(move || read_all(layout, from, &buffers, &sender));
     chunks(receiver)
+}
+
+/// In this very thread where the runtime has others: the way to another one and back takes longer than the reading.
+async fn read_small(
+    layout: Arc<Layout>,
+    from: u64,
+    buffers: Arc<Buffers>,
+) -> Result<Bytes, SourceError> {
+    let work = move || read(&mut NarReader::open(layout), from, &buffers);
+    let bytes = match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => spawn_blocking(work).await.map_err(|error| failed(&error))?,
+    };
+    bytes.map_err(|error| failed(&error))
 }
 
 fn read_all(
