@@ -1,11 +1,12 @@
 //! Fetching ahead: Nix asks for all narinfos of a batch first and then takes the NARs one at a time or a few at once.
 //!
 //! At the narinfo it is found out who has the NAR, so that it can start at once. When the first NAR of a batch is asked,
-//! it is no mere query: the rest is fetched ahead, in the order of Nix, from the swarm or from an upstream. Ahead is
-//! only what Nix leaves of the line: with as many NARs under way as `PARALLEL` nothing more is begun. What is never
-//! asked for counts as wasted.
+//! it is no mere query: the rest is fetched ahead, in the order of Nix, from the swarm or from an upstream: many small
+//! ones at once, few large ones, so that the line is full and what Nix asks next comes first. What is never asked for
+//! counts as wasted.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -22,9 +23,17 @@ use super::upstream_fetch::UpstreamFetch;
 
 /// Info dicts or narinfos sought at once; each info dict asks up to four peers.
 const PARALLEL_QUESTIONS: usize = 16;
-/// NARs under way at once, those that Nix waits for included: enough to hide the round trips of small ones, few enough
-/// to leave the line to those.
-const PARALLEL: usize = 8;
+/// NARs under way at once, those that Nix waits for included: enough to hide the round trips of small ones.
+const PARALLEL: usize = 24;
+/// NAR bytes under way ahead, beyond which nothing more is begun: a third of them on the line, what fills 100 Mbit/s at
+/// 300 ms. More would only share the line among more NARs, and what Nix asks next would be there later.
+const WINDOW: u64 = 12 << 20;
+/// One NAR counts as at most so many of them: the next one is begun before it ends.
+const LARGEST_SHARE: u64 = WINDOW / 2;
+/// Several share the line: each takes up to so many times as long as it would alone.
+const SHARING: u32 = 8;
+/// One that takes longer than this no longer keeps others back.
+const SHARE_LASTS: Duration = Duration::from_secs(10);
 /// Paths that wait for their batch: a large system's closure.
 const MAX_WAITING: usize = 8192;
 /// A narinfo that no NAR followed for so long was a query.
@@ -70,6 +79,8 @@ struct State {
     upstreams: Vec<Arc<Upstream>>,
     /// How many are being fetched ahead.
     running: usize,
+    /// Their shares of the window.
+    window: u64,
     /// Fetched ahead or at it; not asked for yet.
     ahead: HashMap<NarHash, Ahead>,
     asked: Option<Instant>,
@@ -182,19 +193,28 @@ impl Prefetch {
                     state.queue.clear();
                 }
                 // The NAR that was just asked for is not among the active ones yet.
-                if state.running + remote.max(1) >= PARALLEL {
+                if state.running + remote.max(1) >= PARALLEL || state.window >= WINDOW {
                     return;
                 }
                 let Some(next) = state.queue.pop_front() else {
                     return;
                 };
                 state.running += 1;
+                state.window += share(&next);
                 state.taken.insert(next.hash_part(), Instant::now());
                 (next, state.upstreams.clone())
             };
             let prefetch = self.clone();
             tokio::spawn(async move {
-                prefetch.fetch(&path, &upstreams).await;
+                {
+                    let mut fetch = pin!(prefetch.fetch(&path, &upstreams));
+                    let soon = tokio::time::timeout(SHARE_LASTS, &mut fetch).await.is_ok();
+                    prefetch.lock().window -= share(&path);
+                    if !soon {
+                        prefetch.pump();
+                        fetch.await;
+                    }
+                }
                 prefetch.lock().running -= 1;
                 prefetch.pump();
                 prefetch.expire(path.nar_hash).await;
@@ -252,8 +272,7 @@ impl Prefetch {
             return true;
         }
         let start = Instant::now();
-        // Several share the line: each takes so many times as long as it would alone.
-        let shared = |bytes| self.means.experience.expected(bytes) * PARALLEL as u32;
+        let shared = |bytes| self.means.experience.expected(bytes) * SHARING;
         let (patience, deadline) = if waits {
             (shared(path.nar_size) + GONE, None)
         } else {
@@ -284,7 +303,7 @@ impl Prefetch {
         }
         let experience = &self.means.experience;
         if part.is_complete() {
-            experience.swarm_delivered(path.nar_size, start.elapsed() / PARALLEL as u32);
+            experience.swarm_delivered(path.nar_size, start.elapsed() / SHARING);
             return true;
         }
         experience.swarm_failed();
@@ -351,6 +370,11 @@ impl Prefetch {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+/// What a NAR takes of the window.
+fn share(path: &Coming) -> u64 {
+    path.nar_size.min(LARGEST_SHARE)
 }
 
 /// The payload of a path that a manifest lists.
