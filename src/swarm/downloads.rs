@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use librqbit::api::TorrentIdOrHash;
 use librqbit::{
-    AddTorrent, AddTorrentOptions, ListenerOptions, PeerConnectionOptions, Session, SessionOptions,
+    AddTorrent, AddTorrentOptions, ConnectionOptions, ListenerOptions, PeerConnectionOptions,
+    Session, SessionOptions,
 };
 use librqbit_core::hash_id::Id20;
 use moka::future::Cache;
@@ -37,6 +38,7 @@ use super::share::SharePolicy;
 use super::sources::Sources;
 use super::storage::PartStorageFactory;
 use super::wake_up::WakeUp;
+use super::way_out::WayOut;
 use super::witness::Witness;
 
 /// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
@@ -212,9 +214,15 @@ impl Downloads {
             ipv4_only: true,
             ..ListenerOptions::default()
         };
+        let way_out = WayOut::start(&tasks, &stop).await.map_err(disk)?;
+        let connect = ConnectionOptions {
+            proxy_url: Some(way_out.url()),
+            ..ConnectionOptions::default()
+        };
         let options = SessionOptions {
             dht: None,
             listen: Some(listen),
+            connect: Some(connect),
             disable_upload: true,
             disable_local_service_discovery: true,
             peer_id: Some(Id20::new(peer_id)),

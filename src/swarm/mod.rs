@@ -33,6 +33,7 @@ mod tracker;
 mod trackers;
 mod upload;
 mod wake_up;
+mod way_out;
 mod wire;
 mod witness;
 mod workshop;
