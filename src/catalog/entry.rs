@@ -1,5 +1,6 @@
 //! One row of the catalog with its row ids resolved: everything that a narinfo or a download needs.
 
+use crate::manifest::ChannelName;
 use crate::nix::{
     NarHash, Narinfo, Signature, StoreDir, StorePath, TrustedKeys, fingerprint, verify_ca,
 };
@@ -7,6 +8,8 @@ use crate::torrent::{InfoHash, piece_length};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// The channel whose manifest lists it.
+    pub channel: ChannelName,
     pub store_dir: StoreDir,
     pub store_path: StorePath,
     pub nar_hash: NarHash,

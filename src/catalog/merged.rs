@@ -121,6 +121,7 @@ impl Release {
         // Fingerprints list them in this order.
         references.sort_unstable();
         Entry {
+            channel: self.header().channel.clone(),
             store_dir: self.header().store_dir.clone(),
             store_path: row.store_path(),
             nar_hash: row.nar_hash(),

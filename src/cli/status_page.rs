@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use crate::config::Size;
 
+/// Lines of accounting; `--json` has a month.
+const ACCOUNTS: usize = 8;
 /// How wide the bar of a download is.
 const BAR: u64 = 20;
 
@@ -29,6 +31,7 @@ fn page_at(status: &Value, now: u64) -> String {
         section("Channels", channels(status, now)),
         section("Swarm", swarm(status)),
         section("Given to Nix since the start", given(status)),
+        section("Per day and channel", accounting(status)),
         section("Downloads", downloads(status)),
         section("Upstreams", upstreams(status)),
         section("Look at this", problems(status)),
@@ -150,6 +153,26 @@ fn given(status: &Value) -> Vec<String> {
     let mut lines: Vec<String> = sources.into_iter().map(line).collect();
     lines.push(format!("no upstream was asked for {} of it", Size(saved)));
     lines
+}
+
+fn accounting(status: &Value) -> Vec<String> {
+    let accounts = list(&status["accounting"]);
+    let size = |account: &Value, key: &str| Size(number(&account[key])).to_string();
+    let lines = accounts.iter().take(ACCOUNTS).map(|account| {
+        let channel = match text(&account["channel"]) {
+            "" => "no channel",
+            channel => channel,
+        };
+        format!(
+            "{}  {channel}: {} from the store, {} from the swarm, {} from upstreams; {} given",
+            text(&account["day"]),
+            size(account, "store"),
+            size(account, "swarm"),
+            size(account, "upstream"),
+            size(account, "uploaded"),
+        )
+    });
+    lines.collect()
 }
 
 fn downloads(status: &Value) -> Vec<String> {

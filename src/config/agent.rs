@@ -11,10 +11,10 @@ use thiserror::Error;
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::NodeOptions;
 use crate::store::StoreUri;
-use crate::swarm::{DiscoveryOptions, SwarmOptions};
+use crate::swarm::{DiscoveryOptions, ScheduledLimit, SwarmOptions, UploadLimits};
 use crate::upstream::Netrc;
 
-use super::sections::{AgentFile, Hold, HoldSource, SeedboxFile, SwarmSection};
+use super::sections::{AgentFile, Hold, HoldSource, ScheduleSection, SeedboxFile, SwarmSection};
 use super::upstreams::netrc;
 
 pub use crate::serve::Role;
@@ -251,7 +251,16 @@ impl Checker<'_> {
             listen: section.listen,
             share: self.parse("swarm.share", &section.share)?,
             networks: self.parse_all("swarm.networks", &section.networks)?,
-            upload_limit: Some(section.upload_limit.0),
+            upload_limits: UploadLimits {
+                total: Some(section.upload_limit.0),
+                per_peer: section.peer_upload_limit.map(|limit| limit.0),
+                schedule: self.schedule(&section.schedule)?,
+            },
+            upload_slots: self.at_least_one("swarm.upload_slots", section.upload_slots)?,
+            recreate_threads: section
+                .recreate_threads
+                .map(|threads| self.at_least_one("swarm.recreate_threads", threads))
+                .transpose()?,
             peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,
             trackers: self.parse_all("swarm.trackers", &section.trackers)?,
             discovery: DiscoveryOptions {
@@ -266,6 +275,24 @@ impl Checker<'_> {
             cache_size,
             hold,
         })
+    }
+
+    fn schedule(&self, sections: &[ScheduleSection]) -> Result<Vec<ScheduledLimit>, ConfigError> {
+        let limits = sections.iter().map(|section| {
+            Ok(ScheduledLimit {
+                from: self.parse("swarm.schedule.from", &section.from)?,
+                to: self.parse("swarm.schedule.to", &section.to)?,
+                total: section.upload_limit.0,
+            })
+        });
+        limits.collect()
+    }
+
+    fn at_least_one(&self, key: &str, number: usize) -> Result<usize, ConfigError> {
+        match number {
+            0 => Err(self.error(key, "0 is not enough: at least 1")),
+            _ => Ok(number),
+        }
     }
 
     pub(super) fn parse_all<T: FromStr<Err: std::fmt::Display>>(

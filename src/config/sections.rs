@@ -83,6 +83,12 @@ pub struct SwarmSection {
     pub share: String,
     pub networks: Vec<String>,
     pub upload_limit: Rate,
+    /// For each address.
+    pub peer_upload_limit: Option<Rate>,
+    pub upload_slots: usize,
+    /// Payload frames made at a time; one per core unless said.
+    pub recreate_threads: Option<usize>,
+    pub schedule: Vec<ScheduleSection>,
     pub peers: Vec<String>,
     pub trackers: Vec<String>,
     /// More for a seedbox than for an agent.
@@ -100,6 +106,10 @@ impl Default for SwarmSection {
             share: "lan".to_owned(),
             networks: vec![],
             upload_limit: Rate(2_000_000),
+            peer_upload_limit: None,
+            upload_slots: 8,
+            recreate_threads: None,
+            schedule: vec![],
             peers: vec![],
             trackers: vec![],
             neighbours: None,
@@ -109,6 +119,15 @@ impl Default for SwarmSection {
             upnp: false,
         }
     }
+}
+
+/// An upload limit for some hours of the day, local time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSection {
+    pub from: String,
+    pub to: String,
+    pub upload_limit: Rate,
 }
 
 #[derive(Debug, Deserialize)]

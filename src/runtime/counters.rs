@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::accounting::Accounting;
+
 /// `status` shows the newest problems only; the log has them all.
 const KEPT: usize = 20;
 
@@ -35,6 +37,7 @@ pub struct Counters {
     refused_404: AtomicU64,
     refused: Mutex<VecDeque<String>>,
     errors: Mutex<VecDeque<String>>,
+    accounting: Accounting,
 }
 
 /// A reading of the counters. NAR bytes for the three sources, payload bytes for `uploaded` and `wasted`.
@@ -51,7 +54,21 @@ pub struct Totals {
 }
 
 impl Counters {
-    pub fn served(&self, source: Source, bytes: u64) {
+    /// The same, kept per day and channel in `accounting`.
+    pub fn keeping(accounting: Accounting) -> Self {
+        Self {
+            accounting,
+            ..Self::default()
+        }
+    }
+
+    pub fn accounting(&self) -> &Accounting {
+        &self.accounting
+    }
+
+    /// `channel` is "" for what no channel lists.
+    pub fn served(&self, channel: &str, source: Source, bytes: u64) {
+        self.accounting.served(channel, source, bytes);
         let counter = match source {
             Source::Store => &self.store,
             Source::Swarm => &self.swarm,
@@ -60,7 +77,8 @@ impl Counters {
         counter.fetch_add(bytes, Relaxed);
     }
 
-    pub fn uploaded(&self, bytes: u64) {
+    pub fn uploaded(&self, channel: &str, bytes: u64) {
+        self.accounting.uploaded(channel, bytes);
         self.uploaded.fetch_add(bytes, Relaxed);
     }
 

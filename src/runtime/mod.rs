@@ -1,5 +1,7 @@
 //! What every floor may use: the counters that `status` shows.
 
+mod accounting;
 mod counters;
 
+pub use accounting::{Account, Accounting};
 pub use counters::{Counters, Source, Totals};

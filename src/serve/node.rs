@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::catalog::{InfoDicts, InfoDictsError, Offers};
 use crate::follow::{Channels, FollowError};
 use crate::payload;
-use crate::runtime::Counters;
+use crate::runtime::{Accounting, Counters};
 use crate::store::{Store, StoreError, StoreUri};
 use crate::substitute::{Substituter, SubstituterParts};
 use crate::swarm::{Swarm, SwarmError};
@@ -31,6 +31,8 @@ use super::run_file::RunFile;
 use super::share_file::ShareFile;
 use super::status::StatusReport;
 
+/// What a crash may cost of the accounting. Nothing is written while nothing moves.
+const ACCOUNTS_INTERVAL: Duration = Duration::from_secs(60);
 /// Short answers come to their end in this; a NAR is cut, and Nix resumes it at the next agent.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,7 @@ pub enum NodeError {
 /// A running node. `stop` ends it in order; dropping it cancels its tasks.
 pub struct Node {
     run_file: RunFile,
+    counters: Arc<Counters>,
     reloads: mpsc::Sender<Reload>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -78,7 +81,12 @@ impl Node {
         let lock = lock_state(&options.state)?;
         let state = options.state.clone();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let counters = Arc::new(Counters::default());
+        let accounting = Accounting::open(&state.join("accounting.json"));
+        let accounting = accounting.map_err(|source| NodeError::State {
+            path: state.clone(),
+            source,
+        })?;
+        let counters = Arc::new(Counters::keeping(accounting));
         let encoder_off = payload::self_test().err().map(|error| error.to_string());
         if let Some(reason) = &encoder_off {
             counters.error(format!("installed paths are not seeded: {reason}"));
@@ -169,6 +177,7 @@ impl Node {
             let _ = serving.await;
         });
         tasks.spawn(watch_store(offers, counters.clone(), stop.clone()));
+        tasks.spawn(keep_accounts(counters.clone(), stop.clone()));
         channels.follow(&tasks);
         if let Err(error) = swarm.announce(&channels.topics()).await {
             counters.error(error.to_string());
@@ -190,6 +199,7 @@ impl Node {
         })?;
         Ok(Self {
             run_file,
+            counters,
             reloads,
             tasks,
             stop,
@@ -220,12 +230,31 @@ impl Node {
         if ended.is_err() {
             tracing::debug!(tasks = self.tasks.len(), "cut short");
         }
+        save_accounts(&self.counters);
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Writes the accounting now and then until `stop`.
+async fn keep_accounts(counters: Arc<Counters>, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(ACCOUNTS_INTERVAL))
+        .await
+        .is_some()
+    {
+        let counters = counters.clone();
+        let _ = tokio::task::spawn_blocking(move || save_accounts(&counters)).await;
+    }
+}
+
+fn save_accounts(counters: &Counters) {
+    if let Err(error) = counters.accounting().save() {
+        counters.error(format!("the accounting could not be written: {error}"));
     }
 }
 

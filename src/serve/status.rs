@@ -9,7 +9,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::follow::{ChannelState, Channels};
-use crate::runtime::Counters;
+use crate::runtime::{Account, Counters};
 use crate::substitute::Substituter;
 use crate::swarm::Swarm;
 
@@ -18,6 +18,8 @@ use super::router::Shim;
 
 /// Rises when a field changes its meaning; new fields do not count.
 const SCHEMA: u32 = 1;
+/// Days of accounting in the answer; the file has more.
+const DAYS_SHOWN: usize = 31;
 
 pub async fn get(State(shim): State<Shim>) -> Json<Status> {
     let report = shim.status.clone();
@@ -48,6 +50,8 @@ pub struct Status {
     /// Hash parts of the newest of these.
     refused: Vec<String>,
     hold: Hold,
+    /// The newest days, per channel.
+    accounting: Vec<Account>,
     errors: Vec<String>,
 }
 
@@ -256,6 +260,7 @@ impl StatusReport {
             upstreams: upstreams.collect(),
             refused_404: totals.refused_404,
             refused: totals.refused,
+            accounting: self.counters.accounting().newest(DAYS_SHOWN),
             hold: Hold {
                 amount: 0,
                 used: self.swarm.held_bytes(),

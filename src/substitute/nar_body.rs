@@ -102,7 +102,8 @@ impl Sending<'_> {
                     hasher = Sha256::new();
                     break;
                 }
-                self.means.counters.served(source, slice.len() as u64);
+                let (counters, channel) = (&self.means.counters, &self.plan.channel);
+                counters.served(channel, source, slice.len() as u64);
                 self.active.nar.progressed(self.position, source);
                 if !self.send(slice, start).await {
                     return;

@@ -34,6 +34,8 @@ pub enum Candidate {
 /// A NAR and its candidates in the order of preference.
 pub struct Plan {
     pub store_path: StorePath,
+    /// The channel that lists it, for the accounting; "" if none does.
+    pub channel: String,
     pub nar_hash: NarHash,
     pub nar_size: u64,
     pub candidates: Vec<Candidate>,

@@ -242,6 +242,9 @@ impl Substituter {
             Some(known) => known,
             None => self.known_upstream(hash_part, nar_hash).await?,
         };
+        let channel = rows
+            .first()
+            .map_or(String::new(), |row| row.channel.to_string());
         let store = installed.map(|(_, _, path)| Candidate::Store(path));
         // Channels may name different payloads for one NAR, and one of them may lie.
         let mut seen = HashSet::new();
@@ -253,6 +256,7 @@ impl Substituter {
         candidates.sort_by_key(|candidate| self.rank(candidate, nar_hash));
         Some(Plan {
             store_path,
+            channel,
             nar_hash: *nar_hash,
             nar_size,
             candidates,

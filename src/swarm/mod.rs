@@ -26,12 +26,14 @@ mod pointers;
 mod reuse;
 mod seeder;
 mod share;
+mod slots;
 mod sources;
 mod spool;
 mod storage;
 mod tracker;
 mod trackers;
 mod upload;
+mod upload_rates;
 mod wake_up;
 mod way_out;
 mod wire;
@@ -62,12 +64,13 @@ pub use part_file::PartFile;
 pub use pointers::{Offered, Pointers, Topic};
 pub use share::{Network, NetworkError, Share, ShareError};
 pub use spool::{Progress as SpoolProgress, Spool};
+pub use upload_rates::{ScheduledLimit, TimeOfDay, UploadLimits};
 
 use crowds::Crowds;
 use discovery::{Discovery, DiscoveryParts};
 use downloads::DownloadsParts;
 use gossip::{Gossip, GossipParts};
-use limits::{Places, UploadLimit};
+use limits::Places;
 use listener::Entrance;
 use offer_book::{OfferBook, OfferSummary};
 use payload_directory::PayloadDirectory;
@@ -75,9 +78,11 @@ use peer_id::PeerId;
 use peers::{PeerBook, PeerOrigin};
 use seeder::Seeder;
 use share::SharePolicy;
+use slots::Slots;
 use sources::Sources;
 use tracker::Tracker;
 use trackers::Announcer;
+use upload_rates::UploadRates;
 
 /// What the configuration says of the swarm.
 #[derive(Debug, Clone)]
@@ -85,8 +90,11 @@ pub struct SwarmOptions {
     pub listen: SocketAddr,
     pub share: Share,
     pub networks: Vec<Network>,
-    /// Bytes per second; `None` is unlimited.
-    pub upload_limit: Option<u64>,
+    pub upload_limits: UploadLimits,
+    /// Connections that are served at a time.
+    pub upload_slots: usize,
+    /// Frames that are made at a time; one per core unless said.
+    pub recreate_threads: Option<usize>,
     pub peers: Vec<SocketAddr>,
     pub trackers: Vec<Url>,
     pub discovery: DiscoveryOptions,
@@ -122,6 +130,10 @@ impl SwarmOptions {
             ),
             ("swarm.lsd", self.discovery.lsd != new.discovery.lsd),
             ("swarm.neighbours", self.neighbours != new.neighbours),
+            (
+                "swarm.recreate_threads",
+                self.recreate_threads != new.recreate_threads,
+            ),
             ("cache.size", self.cache_size != new.cache_size),
             ("hold.location", self.hold != new.hold),
         ]
@@ -206,13 +218,15 @@ impl Swarm {
             infos.clone(),
             directory.clone(),
             options.hold,
+            options.recreate_threads,
         ));
         let crowds = Arc::new(Crowds::new(rand::random()));
         let tracker = Tracker::new(book.clone(), crowds.clone());
         let seeder = Arc::new(Seeder {
             book: book.clone(),
             crowds,
-            limit: UploadLimit::new(options.upload_limit),
+            rates: UploadRates::new(options.upload_limits),
+            slots: Slots::new(options.upload_slots),
             counters: counters.clone(),
             peer_id,
             port: address.port(),
@@ -352,7 +366,8 @@ impl Swarm {
     /// Takes over what may change while the swarm runs. What is not shared any more ends at once; `announce` again.
     pub fn reconfigure(&self, options: SwarmOptions) {
         self.policy.set(options.share, options.networks);
-        self.seeder.limit.set(options.upload_limit);
+        self.seeder.rates.set(options.upload_limits);
+        self.seeder.slots.set(options.upload_slots);
         self.peers.configure(&options.peers);
         *self
             .trackers

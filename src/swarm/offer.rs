@@ -39,6 +39,8 @@ pub enum Content {
 pub struct Offer {
     pub workshop: Arc<Workshop>,
     pub info_hash: InfoHash,
+    /// The channel that lists it; "" for a manifest or another file of its own.
+    pub channel: Arc<str>,
     /// NarSize for a payload, the length for any other file.
     pub size: u64,
     pub length: u64,

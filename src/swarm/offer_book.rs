@@ -44,8 +44,9 @@ impl OfferBook {
         infos: Arc<InfoDicts>,
         payloads: PayloadDirectory,
         hold: Option<PathBuf>,
+        recreate_threads: Option<usize>,
     ) -> Self {
-        let workshop = Arc::new(Workshop::new(offers.clone(), infos));
+        let workshop = Arc::new(Workshop::new(offers.clone(), infos, recreate_threads));
         Self {
             offers,
             workshop,
@@ -67,23 +68,27 @@ impl OfferBook {
         {
             let (length, piece_length) = (file.info.length, file.info.piece_length);
             self.workshop.remember(*info_hash, file.info);
-            return Some(self.offer(
-                *info_hash,
-                length,
+            return Some(Offer {
+                workshop: self.workshop.clone(),
+                info_hash: *info_hash,
+                channel: "".into(),
+                size: length,
                 length,
                 piece_length,
-                Content::File(file.path),
-            ));
+                content: Content::File(file.path),
+            });
         }
         let entry = self.offers.catalog().find_payload(info_hash)?;
         let content = self.content(&entry)?;
-        Some(self.offer(
-            *info_hash,
-            entry.nar_size,
-            entry.payload_length,
-            entry.piece_length(),
+        Some(Offer {
+            workshop: self.workshop.clone(),
+            info_hash: *info_hash,
+            channel: entry.channel.as_str().into(),
+            size: entry.nar_size,
+            length: entry.payload_length,
+            piece_length: entry.piece_length(),
             content,
-        ))
+        })
     }
 
     fn content(&self, entry: &Entry) -> Option<Content> {
@@ -112,24 +117,6 @@ impl OfferBook {
         let entry = self.offers.installed_payload(&entry.info_hash)?;
         let path = self.offers.store()?.real_path(&entry.store_path);
         Some(Content::Installed { path })
-    }
-
-    fn offer(
-        &self,
-        info_hash: InfoHash,
-        size: u64,
-        length: u64,
-        piece_length: u32,
-        content: Content,
-    ) -> Offer {
-        Offer {
-            workshop: self.workshop.clone(),
-            info_hash,
-            size,
-            length,
-            piece_length,
-            content,
-        }
     }
 
     /// Bytes of the payload files that lie in `hold`.

@@ -8,10 +8,11 @@ use crate::runtime::Counters;
 
 use super::crowds::Crowds;
 use super::incoming::Incoming;
-use super::limits::UploadLimit;
 use super::offer::{Offer, OfferError};
 use super::offer_book::OfferBook;
+use super::slots::Slots;
 use super::upload::Upload;
+use super::upload_rates::UploadRates;
 use super::wire::WireError;
 
 #[derive(Debug, Error)]
@@ -32,7 +33,8 @@ pub enum SeederError {
 pub struct Seeder {
     pub book: Arc<OfferBook>,
     pub crowds: Arc<Crowds>,
-    pub limit: UploadLimit,
+    pub rates: UploadRates,
+    pub slots: Slots,
     pub counters: Arc<Counters>,
     pub peer_id: [u8; 20],
     pub port: u16,

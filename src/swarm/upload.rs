@@ -3,7 +3,7 @@
 //! One write opens the conversation (handshake, pieces, unchoke, extension handshake), so that a downloader's first
 //! request leaves after one round trip; delayed ACKs are off, because a small NAR would wait 40 ms for one.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,7 @@ use super::messages::{self, OurHello};
 use super::offer::Offer;
 use super::peer_id::{PeerId, Program};
 use super::seeder::{Seeder, SeederError};
+use super::slots::Turn;
 use super::wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
 
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone.
@@ -43,6 +44,10 @@ const HAVE_INTERVAL: Duration = Duration::from_millis(100);
 /// A downloader that sees only some pieces and asks for none in this time is shown more.
 const ASKS_WITHIN: Duration = Duration::from_millis(500);
 
+/// A slot is given up after so many bytes, or when the peer takes them for so long, if others wait for one.
+const TURN_BYTES: usize = 1024 * 1024;
+const TURN_TIME: Duration = Duration::from_secs(1);
+
 pub struct Upload<'a> {
     seeder: &'a Seeder,
     offer: Offer,
@@ -52,6 +57,10 @@ pub struct Upload<'a> {
     /// Whether our handshake was sent before.
     greeted: bool,
     program: Program,
+    address: IpAddr,
+    /// Its upload slot, while it has requests, and the bytes sent in this turn.
+    turn: Option<Turn>,
+    turn_bytes: usize,
     out: BytesMut,
     /// Its place among the downloaders of a large payload, and what it may see at first if that is not everything.
     line: Option<Line>,
@@ -77,14 +86,16 @@ impl<'a> Upload<'a> {
         } = peer;
         let peer_id = PeerId::from_bytes(hello.peer_id);
         let program = peer_id.program();
+        let address = reader.get_ref().peer_addr();
+        let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| {
+            address.ip().to_canonical()
+        });
         let (mut line, mut seen) = (None, None);
         let mut reqq = REQUEST_QUEUE;
         if offer.piece_count() >= CROWD_PIECES {
             // Only makes the uplink's state known earlier; a socket that refuses still works.
             let _ = SockRef::from(write.as_ref()).set_tcp_notsent_lowat(UNSENT);
-            let address = reader.get_ref().peer_addr();
-            let ip = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-            let who = (ip.to_canonical(), peer_id.machine());
+            let who = (address, peer_id.machine());
             let joining = Joining {
                 whole: offer.progress().is_none(),
                 companion: program == Program::Companion,
@@ -108,6 +119,9 @@ impl<'a> Upload<'a> {
             write,
             greeted,
             program,
+            address,
+            turn: None,
+            turn_bytes: 0,
             out: BytesMut::new(),
             line,
             seen,
@@ -158,6 +172,7 @@ impl<'a> Upload<'a> {
                     match buffered {
                         Some(message) => message,
                         None => {
+                            self.turn = None;
                             tokio::select! {
                                 message = timeout_at(heard + IDLE_TIMEOUT, self.reader.next()) => match message {
                                     Ok(Err(WireError::Closed)) => return Ok(()),
@@ -333,6 +348,7 @@ impl<'a> Upload<'a> {
             }
             return Ok(());
         }
+        self.take_turn().await?;
         let piece = match &self.piece {
             Some((last, piece)) if *last == index => piece.clone(),
             _ => self.offer.piece(index).await?,
@@ -340,9 +356,11 @@ impl<'a> Upload<'a> {
         let end = begin + length;
         let block = piece.slice(begin as usize..end as usize);
         self.piece = Some((index, piece));
-        self.seeder.limit.wait(block.len()).await;
+        self.turn_bytes += block.len();
+        self.seeder.rates.wait(self.address, block.len()).await;
         messages::put_block(&mut self.out, index, begin, &block);
-        self.seeder.counters.uploaded(block.len() as u64);
+        let (counters, channel) = (&self.seeder.counters, &self.offer.channel);
+        counters.uploaded(channel, block.len() as u64);
         if let Some(line) = self.line.as_ref().filter(|_| end == info.piece_len(index)) {
             line.sent(index);
             // Not only when there are no requests left: by then the peer has seen nothing to ask for.
@@ -351,11 +369,32 @@ impl<'a> Upload<'a> {
         Ok(())
     }
 
+    /// Waits for an upload slot, or for the next turn when this one was long.
+    async fn take_turn(&mut self) -> Result<(), SeederError> {
+        if self.turn_bytes >= TURN_BYTES && self.seeder.slots.are_waited_for() {
+            self.turn = None;
+        }
+        if self.turn.is_none() {
+            self.turn_bytes = 0;
+            self.flush().await?;
+            let slots = &self.seeder.slots;
+            self.turn = slots.take(self.offer.info_hash, self.address).await;
+        }
+        Ok(())
+    }
+
     async fn flush(&mut self) -> Result<(), SeederError> {
         if !self.out.is_empty() {
-            let written = timeout(WRITE_TIMEOUT, self.write.write_all(&self.out))
-                .await
-                .map_err(|_| SeederError::Silent)?;
+            let mut write = std::pin::pin!(self.write.write_all(&self.out));
+            let written = match timeout(TURN_TIME, &mut write).await {
+                Ok(written) => written,
+                Err(_) => {
+                    // A slow peer need not keep a slot from others.
+                    self.turn = None;
+                    let written = timeout(WRITE_TIMEOUT, write).await;
+                    written.map_err(|_| SeederError::Silent)?
+                }
+            };
             written.map_err(SeederError::Write)?;
             self.out.clear();
         }

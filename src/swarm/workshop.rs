@@ -46,8 +46,9 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    pub fn new(offers: Arc<Offers>, infos: Arc<InfoDicts>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    /// `threads` are used for encoding, or all cores.
+    pub fn new(offers: Arc<Offers>, infos: Arc<InfoDicts>, threads: Option<usize>) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             offers,
             infos,
@@ -60,7 +61,7 @@ impl Workshop {
                 .max_capacity(OPEN_NARS)
                 .time_to_idle(NAR_IDLE)
                 .build(),
-            encoding: Arc::new(Semaphore::new(cores)),
+            encoding: Arc::new(Semaphore::new(threads.unwrap_or_else(cores).max(1))),
             makers: Arc::default(),
         }
     }

@@ -8,7 +8,7 @@ use crate::follow::{ChannelOptions, ManifestSource};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::{Node, NodeOptions, Role};
 use crate::store::StoreUri;
-use crate::swarm::{DiscoveryOptions, Share, SwarmOptions};
+use crate::swarm::{DiscoveryOptions, Share, SwarmOptions, UploadLimits};
 
 use super::CHANNEL;
 
@@ -82,7 +82,9 @@ fn options(
             listen: loopback,
             share: Share::Lan,
             networks: vec![],
-            upload_limit: None,
+            upload_limits: UploadLimits::default(),
+            upload_slots: 8,
+            recreate_threads: None,
             peers: vec![],
             trackers: vec![],
             discovery: DiscoveryOptions {

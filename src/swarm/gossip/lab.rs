@@ -9,7 +9,6 @@ use tokio_util::task::TaskTracker;
 use crate::catalog::{InfoDicts, Offers};
 use crate::runtime::Counters;
 use crate::swarm::crowds::Crowds;
-use crate::swarm::limits::UploadLimit;
 use crate::swarm::offer_book::OfferBook;
 use crate::swarm::payload_directory::PayloadDirectory;
 use crate::swarm::peers::PeerBook;
@@ -17,18 +16,22 @@ use crate::swarm::pointers::Pointers;
 use crate::swarm::seeder::Seeder;
 use crate::swarm::share::{Share, SharePolicy};
 
+use crate::swarm::slots::Slots;
+use crate::swarm::upload_rates::{UploadLimits, UploadRates};
+
 use super::{Gossip, GossipParts};
 
 pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
     let peers = Arc::new(PeerBook::default());
     let infos = Arc::new(InfoDicts::open(&place.join("info.sqlite")).unwrap());
     let payloads = PayloadDirectory::open(&place.join("cache"), 1 << 20).unwrap();
-    let book = OfferBook::new(Arc::new(Offers::new(None)), infos, payloads, None);
+    let book = OfferBook::new(Arc::new(Offers::new(None)), infos, payloads, None, None);
     let book = Arc::new(book);
     let seeder = Seeder {
         crowds: Arc::new(Crowds::new(0)),
         book: book.clone(),
-        limit: UploadLimit::new(None),
+        rates: UploadRates::new(UploadLimits::default()),
+        slots: Slots::new(1),
         counters: Arc::new(Counters::default()),
         peer_id: [1; 20],
         port: 1,

@@ -1,0 +1,223 @@
+//! How fast uploads may go: in all, per address, and by the hour of the day. All of it may change at any time.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use thiserror::Error;
+
+/// The smallest rate that still lets one block through in one go.
+const MIN_RATE: u32 = super::wire::MAX_REQUEST;
+/// How late a change of the hour may be noticed. Nobody wakes for it: the next block does.
+const LOOK_INTERVAL: Duration = Duration::from_secs(20);
+const MINUTES_PER_HOUR: u16 = 60;
+
+/// What the configuration says. Bytes per second; `None` is unlimited.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UploadLimits {
+    pub total: Option<u64>,
+    pub per_peer: Option<u64>,
+    /// The first that covers the hour stands instead of `total`.
+    pub schedule: Vec<ScheduledLimit>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScheduledLimit {
+    pub from: TimeOfDay,
+    /// Not included; earlier than `from` means on the next day.
+    pub to: TimeOfDay,
+    pub total: u64,
+}
+
+/// Local time, in minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimeOfDay(u16);
+
+#[derive(Debug, Error)]
+#[error("not a time of day: write HH:MM, for example 22:00")]
+pub struct TimeOfDayError;
+
+impl FromStr for TimeOfDay {
+    type Err = TimeOfDayError;
+
+    fn from_str(text: &str) -> Result<Self, TimeOfDayError> {
+        let number = |digits: &str, limit: u16| {
+            let plain = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            let value: Option<u16> = digits.parse().ok();
+            value.filter(|value| plain && *value < limit)
+        };
+        let (hours, minutes) = text.split_once(':').ok_or(TimeOfDayError)?;
+        let hours = number(hours, 24).ok_or(TimeOfDayError)?;
+        let minutes = number(minutes, MINUTES_PER_HOUR).ok_or(TimeOfDayError)?;
+        Ok(Self(hours * MINUTES_PER_HOUR + minutes))
+    }
+}
+
+impl TimeOfDay {
+    fn now() -> Self {
+        let now = jiff::Zoned::now();
+        Self(now.hour() as u16 * MINUTES_PER_HOUR + now.minute() as u16)
+    }
+}
+
+impl ScheduledLimit {
+    fn covers(&self, time: TimeOfDay) -> bool {
+        match self.from <= self.to {
+            true => (self.from..self.to).contains(&time),
+            false => time >= self.from || time < self.to,
+        }
+    }
+}
+
+impl UploadLimits {
+    fn total_at(&self, time: TimeOfDay) -> Option<u64> {
+        let scheduled = self.schedule.iter().find(|limit| limit.covers(time));
+        scheduled.map_or(self.total, |limit| Some(limit.total))
+    }
+}
+
+pub struct UploadRates(RwLock<Current>);
+
+struct Current {
+    limits: UploadLimits,
+    total: Option<u64>,
+    machine: Option<Arc<DefaultDirectRateLimiter>>,
+    addresses: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
+    looked: Instant,
+}
+
+impl UploadRates {
+    pub fn new(limits: UploadLimits) -> Self {
+        let total = limits.total_at(TimeOfDay::now());
+        Self(RwLock::new(Current {
+            total,
+            machine: total.map(|rate| Arc::new(RateLimiter::direct(quota(rate)))),
+            addresses: limits
+                .per_peer
+                .map(|rate| Arc::new(RateLimiter::keyed(quota(rate)))),
+            limits,
+            looked: Instant::now(),
+        }))
+    }
+
+    /// What already waits goes by the rates that were.
+    pub fn set(&self, limits: UploadLimits) {
+        let new = Self::new(limits);
+        let new = new.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    /// The rate of the whole machine at this hour.
+    pub fn total(&self) -> Option<u64> {
+        self.look();
+        self.0.read().unwrap_or_else(PoisonError::into_inner).total
+    }
+
+    /// Waits until `bytes` may leave for `address`. Callers ask for at most one block at a time.
+    pub async fn wait(&self, address: IpAddr, bytes: usize) {
+        let Some(bytes) = u32::try_from(bytes).ok().and_then(NonZeroU32::new) else {
+            return;
+        };
+        self.look();
+        let (machine, addresses) = {
+            let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            (current.machine.clone(), current.addresses.clone())
+        };
+        // Both only fail when more is asked than the bucket holds, which MIN_RATE excludes.
+        if let Some(addresses) = addresses {
+            let _ = addresses.until_key_n_ready(&address, bytes).await;
+        }
+        if let Some(machine) = machine {
+            let _ = machine.until_n_ready(bytes).await;
+        }
+    }
+
+    /// Follows the clock.
+    fn look(&self) {
+        let due = |current: &Current| current.looked.elapsed() > LOOK_INTERVAL;
+        if !due(&self.0.read().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        current.looked = Instant::now();
+        if let Some(addresses) = &current.addresses {
+            // Those that are gone need no bucket.
+            addresses.retain_recent();
+        }
+        let total = current.limits.total_at(TimeOfDay::now());
+        if total != current.total {
+            tracing::info!(?total, "the upload limit of this hour");
+            current.total = total;
+            current.machine = total.map(|rate| Arc::new(RateLimiter::direct(quota(rate))));
+        }
+    }
+}
+
+fn quota(bytes_per_second: u64) -> Quota {
+    let rate = u32::try_from(bytes_per_second).unwrap_or(u32::MAX);
+    Quota::per_second(NonZeroU32::new(rate.max(MIN_RATE)).unwrap_or(NonZeroU32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> TimeOfDay {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn times_of_day_parse() {
+        assert_eq!(time("07:05"), TimeOfDay(7 * 60 + 5));
+        for bad in [
+            "", "7:00", "24:00", "12:60", "12", "12:00:00", "+1:00", "aa:bb",
+        ] {
+            assert!(bad.parse::<TimeOfDay>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_hour_decides() {
+        let scheduled = |from: &str, to: &str, total| ScheduledLimit {
+            from: time(from),
+            to: time(to),
+            total,
+        };
+        let limits = UploadLimits {
+            total: Some(1),
+            per_peer: None,
+            schedule: vec![
+                scheduled("22:00", "07:00", 20),
+                scheduled("06:00", "08:30", 5),
+            ],
+        };
+        let case =
+            |at: &str, expected| assert_eq!(limits.total_at(time(at)), Some(expected), "{at}");
+        case("21:59", 1);
+        case("22:00", 20);
+        case("00:00", 20);
+        case("06:59", 20);
+        case("07:00", 5);
+        case("08:30", 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_hold_per_address_and_change_at_once() {
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let rates = UploadRates::new(UploadLimits {
+            per_peer: Some(1),
+            ..UploadLimits::default()
+        });
+        let block = MIN_RATE as usize;
+        rates.wait(one, block).await;
+        let mut again = std::pin::pin!(rates.wait(one, block));
+        assert!(futures_util::poll!(&mut again).is_pending());
+        rates.wait(other, block).await;
+        rates.set(UploadLimits::default());
+        rates.wait(one, block).await;
+        assert_eq!(rates.total(), None);
+    }
+}
