@@ -5,12 +5,14 @@
 
 mod lab;
 
+mod bad_downloaders;
 mod bad_manifests;
 mod bad_peers;
 mod bad_rows;
 mod bad_upstreams;
 mod cache_bounds;
 mod channel_link;
+mod crowd;
 mod dead_dns;
 mod demo;
 mod discovery;
@@ -24,6 +26,7 @@ mod many_nars_at_once;
 mod metrics;
 mod nix_and_failures;
 mod passwords;
+mod paths_leave_the_offer;
 mod publishing;
 mod real_nix_substitutes;
 mod release_files;
