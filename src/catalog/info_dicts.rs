@@ -77,6 +77,16 @@ impl InfoDicts {
         Ok(dict.and_then(|dict| InfoDict::decode(&dict).ok()))
     }
 
+    /// Whether there is one; what it says is looked at when it is used.
+    pub fn has(&self, info_hash: &InfoHash) -> Result<bool, InfoDictsError> {
+        let query = "select 1 from info_dicts where info_hash = ?";
+        let found = self
+            .lock()
+            .prepare_cached(query)
+            .and_then(|mut statement| statement.exists([info_hash.as_bytes().as_slice()]));
+        found.map_err(|source| self.error(source))
+    }
+
     /// The dicts of payloads with this name; several when encoders changed.
     pub fn named(&self, name: &str) -> Result<Vec<InfoDict>, InfoDictsError> {
         let query = "select dict from info_dicts where name = ?";

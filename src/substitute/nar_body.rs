@@ -113,15 +113,7 @@ impl Sending<'_> {
         let used: Vec<&Candidate> = race.used().collect();
         race.finish();
         if let [Candidate::Store(path)] = used[..] {
-            let Plan {
-                store_path,
-                nar_hash,
-                ..
-            } = self.plan;
-            self.means
-                .proven
-                .note(store_path, *nar_hash, path.clone())
-                .await;
+            self.means.proven.note(self.plan, path.clone()).await;
         }
     }
 

@@ -20,6 +20,7 @@ use crate::store::scan;
 use super::active::ActiveNars;
 use super::buffers::Buffers;
 use super::nar_body::NarBody;
+use super::plan::Plan;
 use super::source::Chunk;
 use super::store_source;
 
@@ -37,6 +38,7 @@ pub struct Proven {
 
 struct ProvenPath {
     store_path: StorePath,
+    channel: String,
     layout: Arc<Layout>,
 }
 
@@ -60,12 +62,13 @@ impl Proven {
     }
 
     /// This path was sent with the NarHash that it should have.
-    pub async fn note(&self, store_path: &StorePath, nar_hash: NarHash, path: PathBuf) {
-        let key = (store_path.hash_part(), nar_hash);
+    pub async fn note(&self, plan: &Plan, path: PathBuf) {
+        let key = (plan.store_path.hash_part(), plan.nar_hash);
         // It was read a moment ago: that it cannot be read now is found out soon enough.
         if let Ok(Ok(layout)) = spawn_blocking(move || scan(&path)).await {
             let proven = ProvenPath {
-                store_path: store_path.clone(),
+                store_path: plan.store_path.clone(),
+                channel: plan.channel.clone(),
                 layout: Arc::new(layout),
             };
             self.paths.insert(key, Arc::new(proven)).await;
@@ -98,7 +101,7 @@ impl Proven {
             .chain(source)
             .map(move |chunk| {
                 let Chunk { start, bytes } = chunk?;
-                counters.served(Source::Store, bytes.len() as u64);
+                counters.served(&path.channel, Source::Store, bytes.len() as u64);
                 active
                     .nar
                     .progressed(start + bytes.len() as u64, Source::Store);

@@ -9,6 +9,7 @@ mod dht;
 mod discovery;
 mod downloads;
 mod gossip;
+mod idle_work;
 mod incoming;
 mod limits;
 mod listener;
@@ -70,6 +71,7 @@ use crowds::Crowds;
 use discovery::{Discovery, DiscoveryParts};
 use downloads::DownloadsParts;
 use gossip::{Gossip, GossipParts};
+use idle_work::IdleWork;
 use limits::Places;
 use listener::Entrance;
 use offer_book::{OfferBook, OfferSummary};
@@ -254,6 +256,11 @@ impl Swarm {
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
+        let idle_work = IdleWork {
+            book: book.clone(),
+            slots: seeder.slots.clone(),
+        };
+        tasks.spawn(idle_work.run(stop.clone()));
         tasks.spawn(entrance.listen(listener));
         let parts = DownloadsParts {
             sources: Arc::new(Sources::new(peers.clone(), gossip.clone())),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::catalog::{Entry, InfoDicts, Offers, PlainFile, Release};
 use crate::manifest::Row;
+use crate::payload::FRAME_SIZE;
 use crate::torrent::InfoHash;
 
 use super::gossip::{LayerId, Layers, RowSet};
@@ -159,6 +160,25 @@ impl OfferBook {
             }
         }
         summary
+    }
+
+    /// Installed NARs of several frames whose info dict is not known: a request for one would encode all of it first.
+    pub fn undescribed(&self) -> Vec<InfoHash> {
+        let catalog = self.offers.catalog();
+        let rows = catalog.releases().iter().flat_map(|release| release.rows());
+        let mut found: Vec<InfoHash> = rows
+            .filter(|(row, ours)| {
+                *ours
+                    && row.nar_size() > FRAME_SIZE as u64
+                    && self.offers.is_installed(&row.hash_part(), &row.nar_hash())
+            })
+            .map(|(row, _)| row.info_hash())
+            .filter(|info_hash| !self.offers.is_withdrawn(info_hash))
+            .filter(|info_hash| !self.workshop.is_described(info_hash))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Tells of rows (and whether their payloads can be re-created) whether they are offered, as things are now.

@@ -66,6 +66,11 @@ impl Slots {
         turn.await.ok()
     }
 
+    /// Whether anything is being sent.
+    pub fn are_taken(&self) -> bool {
+        !self.lock().taken.is_empty()
+    }
+
     /// Whether somebody else could use the slot.
     pub fn are_waited_for(&self) -> bool {
         !self.lock().queues.is_empty()

@@ -204,7 +204,7 @@ mod tests {
         case("08:30", 1);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn limits_hold_per_address_and_change_at_once() {
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let rates = UploadRates::new(UploadLimits {

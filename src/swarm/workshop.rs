@@ -77,6 +77,11 @@ impl Workshop {
         }
     }
 
+    /// Whether the info dict is kept. One that cannot be looked up is not worth computing now.
+    pub fn is_described(&self, info_hash: &InfoHash) -> bool {
+        self.infos.has(info_hash).unwrap_or(true)
+    }
+
     pub async fn known_info(&self, info_hash: InfoHash) -> Option<Arc<InfoDict>> {
         if let Some(info) = self.info_cache.get(&info_hash).await {
             return Some(info);

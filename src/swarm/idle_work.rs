@@ -1,0 +1,57 @@
+//! Info dicts of what is installed, computed while nobody downloads: a cold request for a large NAR then takes the time of
+//! one frame, not of the whole NAR.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::torrent::InfoHash;
+
+use super::offer_book::OfferBook;
+use super::slots::Slots;
+
+/// A machine that has just started has better things to do.
+const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// From the end of one look at the offer to the next: paths are installed now and then.
+const LOOK_INTERVAL: Duration = Duration::from_secs(600);
+/// While somebody downloads.
+const BUSY_PAUSE: Duration = Duration::from_secs(10);
+/// After each NAR, in times of what it took: a fifth of a core at most.
+const REST: u32 = 4;
+
+pub struct IdleWork {
+    pub book: Arc<OfferBook>,
+    pub slots: Slots,
+}
+
+impl IdleWork {
+    pub async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(async {
+            tokio::time::sleep(FIRST_LOOK).await;
+            loop {
+                let book = self.book.clone();
+                let unknown = tokio::task::spawn_blocking(move || book.undescribed()).await;
+                for info_hash in unknown.unwrap_or_default() {
+                    self.describe(&info_hash).await;
+                }
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        })
+        .await;
+    }
+
+    async fn describe(&self, info_hash: &InfoHash) {
+        while self.slots.are_taken() {
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
+        let Some(offer) = self.book.find(info_hash) else {
+            return;
+        };
+        let start = Instant::now();
+        if let Err(error) = offer.info().await {
+            tracing::warn!(%info_hash, %error, "an info dict could not be computed");
+        }
+        tokio::time::sleep(start.elapsed() * REST).await;
+    }
+}
