@@ -86,7 +86,8 @@ impl Counters {
         self.wasted.fetch_add(bytes, Relaxed);
     }
 
-    /// A narinfo was answered 404 only because an upstream could not be asked: Nix now builds from source.
+    /// A narinfo was answered 404 only because an upstream could not be asked, or a NAR because all who should have it
+    /// failed: Nix now builds from source.
     pub fn refused(&self, hash_part: String) {
         self.refused_404.fetch_add(1, Relaxed);
         remember(&self.refused, hash_part);

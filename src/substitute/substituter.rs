@@ -181,7 +181,12 @@ impl Substituter {
         if let Some(prefetch) = &self.prefetch {
             plan.held = prefetch.nar_asked(hash_part, nar_hash, &self.upstreams());
         }
-        nar_body::start(plan, from, self.means.clone()).await
+        let body = nar_body::start(plan, from, self.means.clone()).await;
+        if body.is_none() {
+            // Nix was told that it is there.
+            self.means.counters.refused(hash_part.to_string());
+        }
+        body
     }
 
     /// The size of a NAR that `nar` would send.
