@@ -201,9 +201,11 @@ impl Channel {
         };
         let known = self.pointed().max(self.sequence());
         let newer = newer_pointer(self.pointers.clone(), self.topic, known);
+        let before = self.sequence();
         tokio::select! {
             read = self.read_source(&reader) => read,
-            () = newer => Ok(false),
+            // What was accepted by then counts.
+            () = newer => Ok(self.sequence() != before),
         }
     }
 
