@@ -115,14 +115,11 @@ impl PeerBook {
         known.get(&address).is_some_and(Known::is_banned)
     }
 
-    /// Whether the configuration or a verified manifest names this machine, on whatever port: what comes in does not
-    /// come from there.
+    /// Whether the configuration or a verified manifest names this address.
     pub fn is_named(&self, address: &SocketAddr) -> bool {
         let known = self.lock();
-        let mut named = known
-            .iter()
-            .filter(|(_, k)| matches!(k.origin, PeerOrigin::Manifest | PeerOrigin::Config));
-        named.any(|(named, _)| named.ip() == address.ip())
+        let origin = known.get(address).map(|known| known.origin);
+        matches!(origin, Some(PeerOrigin::Manifest | PeerOrigin::Config))
     }
 
     pub fn forget(&self, address: &SocketAddr) {

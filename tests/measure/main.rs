@@ -26,6 +26,7 @@ mod in_parallel;
 mod large_nar;
 mod link_meter;
 mod long_link;
+mod long_tail;
 mod made_up_release;
 mod made_up_rows;
 mod manifest;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         ["small-nars"] => small_nars::measure(),
         ["large-nar"] => large_nar::measure(),
         ["closure"] => closure::measure(),
+        ["long-tail"] => long_tail::measure(),
         ["unit"] => unit::measure(),
         ["never-slower"] => never_slower::measure(),
         ["crowd"] => crowd::measure(),

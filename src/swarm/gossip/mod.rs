@@ -307,7 +307,10 @@ impl Gossip {
             Connection::new(self.clone(), topic.clone(), neighbour.clone(), greeted);
         if !admitted {
             connection.receive_visitor(&mut reader).await?;
-            if crowded || !topic.admit_lonely(&neighbour, kind, self.limit) {
+            let kind = self.kind(&neighbour.contact().unwrap_or(address));
+            let admitted = (kind != Kind::Stranger && topic.admit(&neighbour, kind, self.limit))
+                || (!crowded && topic.admit_lonely(&neighbour, kind, self.limit));
+            if !admitted {
                 return Err(ConnectionError::Full);
             }
         }
@@ -342,6 +345,9 @@ impl Gossip {
 
     /// A neighbour has said hello.
     fn met(self: &Arc<Self>, topic: &Arc<Topic>, neighbour: &Arc<Neighbour>) {
+        if let Some(contact) = neighbour.contact() {
+            topic.set_kind(neighbour, self.kind(&contact));
+        }
         self.probe(topic, neighbour);
         let unmet = self.questions.unmet();
         self.questions.ask(neighbour, topic, &unmet);

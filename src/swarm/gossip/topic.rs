@@ -172,6 +172,15 @@ impl Topic {
         true
     }
 
+    /// Only its hello tells where one that came in serves, and thus whether that address is named.
+    pub fn set_kind(&self, neighbour: &Neighbour, kind: Kind) {
+        let mut slots = self.slots();
+        let slot = slots.taken.iter_mut().find(|(_, n)| n.id == neighbour.id);
+        if let Some(slot) = slot {
+            slot.0 = kind;
+        }
+    }
+
     pub fn leave(&self, neighbour: &Neighbour) {
         self.slots()
             .taken
