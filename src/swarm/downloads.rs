@@ -352,10 +352,7 @@ impl Downloads {
             Ok(None) => false,
             Err(_) => true,
         };
-        let ask = async {
-            let candidates = self.sources.wait(&info_hash).await;
-            metadata::fetch(candidates, self.sources.peers(), info_hash, self.peer_id).await
-        };
+        let ask = metadata::fetch(&self.sources, info_hash, self.peer_id);
         if !silent {
             return ask.await.map(Arc::new);
         }

@@ -1,7 +1,8 @@
 //! Fetches the info dict of a payload from peers (BEP 9), several at once; what it says is verified by its hash.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -13,11 +14,16 @@ use tokio::time::timeout;
 use crate::torrent::{InfoDict, InfoHash, MAX_INFO_DICT, TorrentError};
 
 use super::messages::{self, OurHello};
-use super::peers::PeerBook;
+use super::sources::{Ranked, Sources};
 use super::wire::{PeerMessage, PeerReader, WireError};
 
 /// Peers asked at the same time; the others follow as these fail.
 const PARALLEL: usize = 4;
+/// Those that are said to have it need not wait for strangers that do not answer.
+const PARALLEL_HOLDERS: usize = 8;
+/// Strangers are not asked for so long while neighbours may still name somebody.
+const STRANGERS_WAIT: Duration = Duration::from_millis(250);
+const OVERDUE_CHECK: Duration = Duration::from_millis(100);
 /// A peer on the other side of the world answers a connect in well under this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// From the connect to the whole dict; a seeder may first have to encode a large NAR to compute it.
@@ -44,34 +50,55 @@ pub enum MetadataError {
     Dict(#[from] TorrentError),
 }
 
-/// The info dict of `info_hash`, from whichever of `candidates` answers first.
+/// The info dict of `info_hash`, from whichever source answers first; those that turn up meanwhile are asked too.
 pub async fn fetch(
-    candidates: Vec<SocketAddr>,
-    peers: &PeerBook,
+    sources: &Sources,
     info_hash: InfoHash,
     peer_id: [u8; 20],
 ) -> Result<InfoDict, MetadataError> {
-    let mut waiting = candidates.into_iter();
-    let asked = waiting.len();
+    let started = Instant::now();
+    let mut changes = sources.changes();
+    let mut asked = HashSet::new();
     let ask = |address| async move { (address, fetch_from(address, info_hash, peer_id).await) };
-    let mut asking: FuturesUnordered<_> = waiting.by_ref().take(PARALLEL).map(ask).collect();
-    while let Some((address, result)) = asking.next().await {
-        match result {
-            Ok(info) => {
-                peers.saw(address, true);
-                return Ok(info);
-            }
-            Err(error) => {
-                peers.saw(
-                    address,
-                    !matches!(error, MetadataError::Connect(_) | MetadataError::Timeout),
-                );
-                tracing::debug!(%address, %info_hash, %error, "no metadata from this peer");
+    let mut asking = FuturesUnordered::new();
+    loop {
+        let open = sources.gossip().is_asking(&info_hash);
+        let Ranked { holders, strangers } = sources.ranked(&info_hash);
+        // Most strangers do not have it; a neighbour's answer who does is often one round trip away.
+        let patient = open && holders.is_empty() && started.elapsed() < STRANGERS_WAIT;
+        let strangers = strangers.into_iter().filter(|_| !patient);
+        let known = holders.into_iter().map(|peer| (peer, PARALLEL_HOLDERS));
+        for (peer, parallel) in known.chain(strangers.map(|peer| (peer, PARALLEL))) {
+            if asking.len() < parallel && asked.insert(peer) {
+                asking.push(ask(peer));
             }
         }
-        asking.extend(waiting.next().map(ask));
+        if asking.is_empty() && !open {
+            return Err(MetadataError::Nobody { asked: asked.len() });
+        }
+        tokio::select! {
+            Some((address, result)) = asking.next() => match result {
+                Ok(info) => {
+                    sources.peers().saw(address, true);
+                    return Ok(info);
+                }
+                Err(error) => {
+                    let reached =
+                        !matches!(error, MetadataError::Connect(_) | MetadataError::Timeout);
+                    sources.peers().saw(address, reached);
+                    if reached {
+                        sources.gossip().disappointed(&info_hash, &address);
+                    }
+                    tracing::debug!(%address, %info_hash, %error, "no metadata from this peer");
+                }
+            },
+            more = changes.changed() => if !more {
+                return Err(MetadataError::Nobody { asked: asked.len() });
+            },
+            // Nobody tells when an answer is overdue.
+            () = tokio::time::sleep(OVERDUE_CHECK) => {}
+        }
     }
-    Err(MetadataError::Nobody { asked })
 }
 
 async fn fetch_from(

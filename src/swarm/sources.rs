@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -15,11 +14,17 @@ use super::peers::PeerBook;
 /// Peers beside the known holders that are tried as well: gossip may be new, or told of a stock client nothing.
 const OTHERS: usize = 6;
 
-const OVERDUE_CHECK: Duration = Duration::from_millis(200);
-
 pub struct Sources {
     peers: Arc<PeerBook>,
     gossip: Arc<Gossip>,
+}
+
+/// Peers by what is known of them and one payload, the best first.
+pub struct Ranked {
+    /// They are said to have it, or to be downloading it.
+    pub holders: Vec<SocketAddr>,
+    /// They have not said that they lack it.
+    pub strangers: Vec<SocketAddr>,
 }
 
 /// Wakes whoever waits for more sources.
@@ -53,41 +58,25 @@ impl Sources {
 
     /// Whom to ask for this payload, the best first.
     pub fn of(&self, info_hash: &InfoHash) -> Vec<SocketAddr> {
-        let mut holders = self.gossip.holders(info_hash);
-        self.peers.rank(&mut holders.whole);
-        self.peers.rank(&mut holders.getting);
-        let mut sources = holders.whole;
-        sources.extend(holders.getting);
-        let others = match sources.is_empty() {
+        let Ranked { holders, strangers } = self.ranked(info_hash);
+        let others = match holders.is_empty() {
             true => usize::MAX,
             false => OTHERS,
         };
-        sources.extend(holders.doubtful);
-        let known: HashSet<SocketAddr> = sources.iter().copied().collect();
-        let strangers = self.peers.candidates().into_iter();
-        let strangers =
-            strangers.filter(|peer| !known.contains(peer) && !self.gossip.lacks(peer, info_hash));
-        sources.extend(strangers.take(others));
-        sources
+        let strangers = strangers.into_iter().take(others);
+        holders.into_iter().chain(strangers).collect()
     }
 
-    /// The same as soon as there is somebody to ask, or nobody from whom an answer might come.
-    pub async fn wait(&self, info_hash: &InfoHash) -> Vec<SocketAddr> {
-        let mut changes = self.changes();
-        let found = async {
-            loop {
-                let sources = self.of(info_hash);
-                if !sources.is_empty() || !self.gossip.is_asking(info_hash) {
-                    return sources;
-                }
-                tokio::select! {
-                    more = changes.changed() => if !more { return sources },
-                    // Nobody tells when an answer is overdue.
-                    () = tokio::time::sleep(OVERDUE_CHECK) => {}
-                }
-            }
-        };
-        found.await
+    /// The same in its two parts, with all strangers.
+    pub fn ranked(&self, info_hash: &InfoHash) -> Ranked {
+        let mut said = self.gossip.holders(info_hash);
+        self.peers.rank(&mut said.whole);
+        self.peers.rank(&mut said.getting);
+        let holders = [said.whole, said.getting, said.doubtful].concat();
+        let known: HashSet<SocketAddr> = holders.iter().copied().collect();
+        let mut strangers = self.peers.candidates();
+        strangers.retain(|peer| !known.contains(peer) && !self.gossip.lacks(peer, info_hash));
+        Ranked { holders, strangers }
     }
 
     pub fn changes(&self) -> SourceChanges {
