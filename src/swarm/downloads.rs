@@ -300,7 +300,7 @@ impl Downloads {
 
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
-        !self.sources.peers().is_empty()
+        !self.sources.peers().is_empty() || self.sources.gossip().has_neighbours()
     }
 
     /// Asks the neighbours who has this payload: the answer is there when it is needed.

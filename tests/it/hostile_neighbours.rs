@@ -1,7 +1,7 @@
 //! A neighbour that lies, floods or tells of machines that do not exist costs little: what is there is still found, and
 //! it is left alone.
 
-use std::{net::TcpListener, time::Duration};
+use std::{io::Read, net::TcpListener, time::Duration};
 
 use crate::lab::{
     Closure, Need, Nix, Node, NodeConfig, Place, Publication, Scratch, Substitution, TopicPeer,
@@ -11,6 +11,9 @@ use crate::lab::{
 const SOON: Duration = Duration::from_secs(30);
 /// More than any honest neighbour says at once.
 const FLOOD: usize = 100_000;
+/// For so long it is counted how often a dial-back comes: 16 at once, then one a second.
+const WATCHED: Duration = Duration::from_secs(3);
+const DIALS: usize = 25;
 /// A flood may cost so much memory, with all that the allocator keeps of it.
 const FLOOD_MEMORY: u64 = 30_000_000;
 
@@ -105,6 +108,37 @@ fn a_flood_ends_the_connection() {
     }
     assert!(lab.agent.peak_memory() < before + FLOOD_MEMORY);
     lab.fetch();
+}
+
+#[test]
+fn a_dial_back_goes_to_who_asks_and_not_too_often() {
+    let Some(lab) = Lab::new("a_dial_back_goes_to_who_asks_and_not_too_often") else {
+        return;
+    };
+    let layer = &lab.publication.layers()[0];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The message has no room for an address: only the port of its own is the asker's to choose.
+    let mut asker = TopicPeer::connect(lab.origin.peer, topic(&lab.publication), 1);
+    asker.say_hello(port, &[layer.sha256]);
+    let request = [b"d9:dial backd5:layer32:", &layer.sha256[..], b"3:rowi0eee"].concat();
+    (0..200).for_each(|_| assert!(asker.say(&request)));
+    let mut hello = [0; 68];
+    let mut served = 0;
+    listener.set_nonblocking(true).unwrap();
+    let start = std::time::Instant::now();
+    while start.elapsed() < WATCHED {
+        match listener.accept() {
+            Ok((mut stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                stream.read_exact(&mut hello).unwrap();
+                // Not the probe of the port, which is for the topic.
+                served += usize::from(hello[28..48] != *topic(&lab.publication).as_bytes());
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+    assert!((1..=DIALS).contains(&served), "{served} connections");
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub use layers::Layers;
 pub use message::LayerId;
 use message::{Hello, Message};
 use neighbour::{Introduction, Neighbour, Way};
-use questions::{Questions, Queues, gather, is_met};
+use questions::{ANSWER_TIMEOUT, Questions, Queues, gather, is_met};
 use reach::Reach;
 pub use row_set::RowSet;
 use topic::{Holdings, Kind, Topic};
@@ -380,6 +380,10 @@ impl Gossip {
         self.questions.seek(info_hash);
     }
 
+    pub fn has_neighbours(&self) -> bool {
+        self.topics().iter().any(|topic| topic.count() > 0)
+    }
+
     /// Who has a payload.
     pub fn holders(&self, info_hash: &InfoHash) -> Holders {
         let mut holders = Holders::default();
@@ -426,14 +430,34 @@ impl Gossip {
         })
     }
 
-    /// Whether neighbours may still answer who has this payload.
+    /// Whether neighbours may still say who has this payload: they were asked, or have only just come.
     pub fn is_asking(&self, info_hash: &InfoHash) -> bool {
         self.questions.is_asking(info_hash)
+            || self.topics().iter().any(|topic| {
+                let rows = topic.layers().rows_of(info_hash);
+                let neighbours = topic.neighbours();
+                let mut fresh = neighbours
+                    .iter()
+                    .filter(|n| n.since.elapsed() < ANSWER_TIMEOUT);
+                !rows.is_empty() && fresh.any(|n| !n.has_told(&rows))
+            })
     }
 
     /// The info dict of a payload from a neighbour, if one has it and answers.
     pub async fn info(&self, info_hash: InfoHash) -> Option<Arc<InfoDict>> {
-        self.questions.want_info(info_hash).await.ok()
+        let mut news = self.changes();
+        loop {
+            if let Ok(info) = self.questions.want_info(info_hash).await {
+                return Some(info);
+            }
+            if !self.is_asking(&info_hash) {
+                return None;
+            }
+            tokio::select! {
+                changed = news.changed() => changed.ok()?,
+                () = tokio::time::sleep(ANSWER_TIMEOUT) => {}
+            }
+        }
     }
 
     /// Asks neighbours that have a payload and cannot be reached to connect to us.

@@ -196,11 +196,15 @@ impl Neighbour {
         is_in(&self.lock().getting, rows)
     }
 
+    /// Whether it has said what it has of these rows' layers.
+    pub fn has_told(&self, rows: &[RowName]) -> bool {
+        let said = self.lock();
+        rows.iter().any(|(layer, _)| said.haves.contains_key(layer))
+    }
+
     /// Whether it would have said so, had it one of these rows.
     pub fn lacks(&self, rows: &[RowName]) -> bool {
-        let said = self.lock();
-        let told = rows.iter().any(|(layer, _)| said.haves.contains_key(layer));
-        told && !is_in(&said.haves, rows) && !is_in(&said.getting, rows)
+        self.has_told(rows) && !self.has(rows) && !self.is_getting(rows)
     }
 
     /// Something that it said came true.

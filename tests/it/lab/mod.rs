@@ -28,7 +28,7 @@ mod tracker;
 pub use child_process::ChildProcess;
 pub use closure::{Closure, InstalledPath};
 pub use forgery::{Forgery, bytes_at, install, with_number};
-pub use hosts::Hosts;
+pub use hosts::{Hosts, Way};
 pub use http_client::{Response, get, head, request};
 pub use http_server::{Answer, HttpServer};
 pub use lone_nar::LoneNar;

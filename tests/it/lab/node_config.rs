@@ -19,6 +19,7 @@ pub struct NodeConfig {
     sections: String,
     upload_limit: String,
     listen: SocketAddr,
+    share: &'static str,
     discovery: String,
     peers: Vec<String>,
     channels: String,
@@ -58,6 +59,7 @@ impl NodeConfig {
             sections,
             upload_limit: "10GB/s".to_owned(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            share: "lan",
             discovery: "dht = false\nlsd = false\n".to_owned(),
             peers: vec![],
             channels: String::new(),
@@ -66,6 +68,12 @@ impl NodeConfig {
 
     pub fn listen(mut self, address: IpAddr) -> Self {
         self.listen.set_ip(address);
+        self
+    }
+
+    /// `share` as in the file.
+    pub fn share(mut self, share: &'static str) -> Self {
+        self.share = share;
         self
     }
 
@@ -170,10 +178,11 @@ impl NodeConfig {
             _ => String::new(),
         };
         let swarm = format!(
-            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\npeers = [{}]\n{}",
+            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\npeers = [{}]\nshare = \"{}\"\n{}",
             self.listen,
             self.upload_limit,
             self.peers.join(", "),
+            self.share,
             self.discovery,
         );
         let state = format!("state = \"{}\"\n", self.state.display());
