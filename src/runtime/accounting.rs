@@ -152,7 +152,9 @@ fn read(path: &Path) -> io::Result<Vec<Account>> {
             "larger than any accounting",
         ));
     }
-    serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
+    // Whatever is wrong with it: half a file is damage too.
+    serde_json::from_slice(&fs::read(path)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn account(day: u64, (channel, sums): (&String, &Sums)) -> Account {

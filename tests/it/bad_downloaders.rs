@@ -37,19 +37,14 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
         peer.request(piece, begin, length).unwrap();
         assert!(peer.is_hung_up_on(), "{piece} {begin}+{length}");
     }
-    // A frame of 4 GB, and extension messages that nest or lie.
+    // A frame of 4 GB, and an extension message that nests without end.
     let mut peer = meet(4);
     peer.0.write_all(&[0xff; 8]).unwrap();
     assert!(peer.is_hung_up_on());
     let nested = [&[0, b'd', b'1', b':', b'a'][..], &[b'l'; 60_000]].concat();
-    for bomb in [
-        &nested[..],
-        b"\x00d1:md11:ut_metadatai99999999999999999999eee",
-    ] {
-        let mut peer = meet(5);
-        peer.send(20, bomb).unwrap();
-        assert!(peer.is_hung_up_on());
-    }
+    let mut peer = meet(5);
+    peer.send(20, &nested).unwrap();
+    assert!(peer.is_hung_up_on());
     // Requests without end from one that never reads: it is served no faster than it reads.
     let mut flood = meet(6);
     let flooding = thread::spawn(move || {
