@@ -155,6 +155,7 @@ impl ClosureLab {
         let top = top.store_path.full(&StoreDir::default());
         let key = self.release.narinfo_key.public().to_string();
         let place: Place = self.hosts.place(CLIENT);
+        self.nix.remove_store();
         let realise = || self.nix.realise(&place, &top, substituter, &key);
         let (nix, link) = self.hosts.watch(CLIENT, RATE_MBIT, realise);
         let agent = agent.map(|agent| (agent.wait(|_| true), agent.cpu()));

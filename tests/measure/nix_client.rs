@@ -60,10 +60,9 @@ impl NixClient {
         }
     }
 
-    /// Into a store of its own, which goes away before the next run.
+    /// Into the client's store.
     pub fn realise(&mut self, at: &Place, path: &str, substituter: &str, key: &str) -> Realised {
         self.runs += 1;
-        self.remove_store();
         let store = self.work.join("client");
         let home = self.work.join(format!("home-{}", self.runs));
         let mut command = at.command(&self.program);
@@ -99,8 +98,8 @@ impl NixClient {
         }
     }
 
-    /// A store is read-only, and so could not be removed.
-    fn remove_store(&self) {
+    /// The next run finds nothing. A store is read-only, and so could not be removed as it is.
+    pub fn remove_store(&self) {
         let store = self.work.join("client");
         if store.exists() {
             make_writable(&store);
