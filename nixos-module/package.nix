@@ -21,7 +21,6 @@ rustPlatform.buildRustPackage {
 
   nativeBuildInputs = [ installShellFiles ];
   postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
-    mkdir -p $out/share/man/man1
     $out/bin/narswarm man --to $out/share/man/man1
     installShellCompletion --cmd narswarm \
       --bash <($out/bin/narswarm completions bash) \

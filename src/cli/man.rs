@@ -1,5 +1,6 @@
 //! `narswarm man`: the manual, made from the arguments.
 
+use std::fs;
 use std::io::{self, Write};
 
 use clap::CommandFactory;
@@ -11,9 +12,11 @@ use super::exit::Failure;
 pub fn run(args: &ManArgs) -> Result<(), Failure> {
     let command = Arguments::command();
     match &args.to {
-        Some(directory) => clap_mangen::generate_to(command, directory).map_err(|error| {
-            Failure::failed(format!("cannot write to {}: {error}", directory.display()))
-        }),
+        Some(directory) => fs::create_dir_all(directory)
+            .and_then(|()| clap_mangen::generate_to(command, directory))
+            .map_err(|error| {
+                Failure::failed(format!("cannot write to {}: {error}", directory.display()))
+            }),
         None => {
             let mut text = Vec::new();
             Man::new(command)

@@ -91,8 +91,8 @@ pub fn run() -> ExitCode {
 /// Logs go to stderr; `RUST_LOG` chooses what, warnings and our own news by default. The demo tells its own story.
 fn log(arguments: &Arguments) {
     let default = match arguments.command {
-        Command::Demo(_) => "error,librqbit=off",
-        _ => "warn,narswarm=info,librqbit=off",
+        Command::Demo(_) => "error,librqbit=off,mainline=off",
+        _ => "warn,narswarm=info,librqbit=off,mainline=off",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

@@ -57,9 +57,31 @@ fn read(args: &NodeArgs, role: Role) -> Result<NodeOptions, ConfigError> {
     Ok(config.options)
 }
 
-/// TOML's errors point into the file over several lines; a log has one.
+/// TOML's errors point into the file, which takes lines that begin with a bar; a log has one line.
 fn one_line(error: &ConfigError) -> String {
     let text = error.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines.join(" ")
+    let bare = |line: &&str| {
+        let line = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+        !line.starts_with('|')
+    };
+    let lines: Vec<&str> = text.lines().filter(bare).collect();
+    lines.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_toml_in_one_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[swarm]\nshare = \"off\"\n[swarm\n").unwrap();
+        let error = Config::read(file.path(), Role::Agent).err().unwrap();
+        let line = one_line(&error);
+        assert!(!line.contains('\n') && !line.contains('|'), "{line}");
+        assert!(
+            line.contains("line 3") && line.contains("unclosed table"),
+            "{line}"
+        );
+    }
 }

@@ -223,15 +223,19 @@ fn problems(status: &Value) -> Vec<String> {
     }
     let refused = number(&status["refused_404"]);
     if refused > 0 {
-        let newest: Vec<&str> = list(&status["refused"])
+        let shown: Vec<&str> = list(&status["refused"])
             .iter()
             .rev()
             .take(3)
             .map(text)
             .collect();
+        let more = match refused > shown.len() as u64 {
+            true => ", ...",
+            false => "",
+        };
         problems.push(format!(
-            "{refused} paths were answered 404 because an upstream was down, so Nix builds them: {} ...",
-            newest.join(", ")
+            "{refused} narinfos were answered 404 because an upstream was down, so Nix builds: {}{more}",
+            shown.join(", ")
         ));
     }
     problems.extend(
@@ -331,7 +335,7 @@ Upstreams
 
 Look at this
   restart narswarm for the new swarm.listen
-  1 paths were answered 404 because an upstream was down, so Nix builds them: 05xf ...
+  1 narinfos were answered 404 because an upstream was down, so Nix builds: 05xf
   the disk is full
 ";
         assert_eq!(page_at(&sample(), 1_000_000), expected);

@@ -1,13 +1,9 @@
 //! What came from where and what was given, since the start; written everywhere, read by `status`.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::accounting::Accounting;
-
-/// `status` shows the newest problems only; the log has them all.
-const KEPT: usize = 20;
+use super::newest::Newest;
 
 /// Where the bytes of a NAR came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +31,8 @@ pub struct Counters {
     uploaded: AtomicU64,
     wasted: AtomicU64,
     refused_404: AtomicU64,
-    refused: Mutex<VecDeque<String>>,
-    errors: Mutex<VecDeque<String>>,
+    refused: Newest,
+    errors: Newest,
     accounting: Accounting,
 }
 
@@ -90,13 +86,13 @@ impl Counters {
     /// failed: Nix now builds from source.
     pub fn refused(&self, hash_part: String) {
         self.refused_404.fetch_add(1, Relaxed);
-        remember(&self.refused, hash_part);
+        self.refused.add(hash_part);
     }
 
     /// Something that a person should see; also logged.
     pub fn error(&self, message: String) {
         tracing::warn!("{message}");
-        remember(&self.errors, message);
+        self.errors.add(message);
     }
 
     pub fn totals(&self) -> Totals {
@@ -107,27 +103,8 @@ impl Counters {
             uploaded: self.uploaded.load(Relaxed),
             wasted: self.wasted.load(Relaxed),
             refused_404: self.refused_404.load(Relaxed),
-            refused: list(&self.refused),
-            errors: list(&self.errors),
+            refused: self.refused.list(),
+            errors: self.errors.list(),
         }
     }
-}
-
-fn remember(newest: &Mutex<VecDeque<String>>, item: String) {
-    let mut newest = newest.lock().unwrap_or_else(|e| e.into_inner());
-    if newest.back() != Some(&item) {
-        newest.push_back(item);
-    }
-    if newest.len() > KEPT {
-        newest.pop_front();
-    }
-}
-
-fn list(newest: &Mutex<VecDeque<String>>) -> Vec<String> {
-    newest
-        .lock()
-        .unwrap_or_else(|e| e.into_inner())
-        .iter()
-        .cloned()
-        .collect()
 }

@@ -2,6 +2,7 @@
 
 mod accounting;
 mod counters;
+mod newest;
 
 pub use accounting::{Account, Accounting};
 pub use counters::{Counters, Source, Totals};

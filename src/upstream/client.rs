@@ -290,7 +290,8 @@ impl UpstreamError {
 fn request_error(url: &Url, error: &reqwest::Error) -> UpstreamError {
     UpstreamError::Request {
         url: url.to_string(),
-        reason: chain(error),
+        // Once is enough.
+        reason: chain(error).replace(&format!(" for url ({url})"), ""),
     }
 }
 
