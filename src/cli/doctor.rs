@@ -3,6 +3,7 @@
 mod finding;
 mod local;
 mod network;
+mod nix_conf;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,7 +44,7 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let mut findings = vec![local::node(&patient)];
     findings.extend(local::channels(&patient));
     findings.extend([local::clock(&patient), local::store(&patient).await]);
-    findings.extend(local::nix_conf(&patient));
+    findings.extend(nix_conf::nix_conf(&patient));
     findings.extend(network::upstreams(&patient).await);
     findings.extend(network::discovery(&patient));
     findings.extend(config.warnings.into_iter().map(|warning| {

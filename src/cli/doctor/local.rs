@@ -1,15 +1,9 @@
-//! What can be told from this machine alone: the running node, its channels, the clock, the store, nix.conf.
+//! What can be told from this machine alone: the running node, its channels, the clock, the store.
 
-use std::fs;
-use std::path::Path;
-
-use crate::config::Role;
 use crate::store::{Store, StoreUri};
 
 use super::Patient;
 use super::finding::Finding;
-
-const NIX_CONF_DIRECTORY: &str = "/etc/nix";
 
 pub fn node(patient: &Patient) -> Finding {
     let role = patient.role.as_str();
@@ -112,64 +106,4 @@ pub async fn store(patient: &Patient) -> Finding {
         ),
         Err(error) => Finding::fail(WHAT, error.to_string(), "report this"),
     }
-}
-
-/// What Nix is told to do.
-pub fn nix_conf(patient: &Patient) -> Option<Finding> {
-    const WHAT: &str = "nix.conf";
-    if patient.role != Role::Agent {
-        return None;
-    }
-    // As Nix looks for it.
-    let directory = std::env::var_os("NIX_CONF_DIR").unwrap_or_else(|| NIX_CONF_DIRECTORY.into());
-    let path = Path::new(&directory).join("nix.conf");
-    let Ok(text) = fs::read_to_string(&path) else {
-        let found = format!("{} cannot be read", path.display());
-        return Some(Finding::unknown(WHAT, found));
-    };
-    let shim = format!("http://{}", patient.options.shim);
-    let lines = text
-        .lines()
-        .filter_map(|line| line.split('#').next()?.split_once('='));
-    let values = |wanted: &'static str| {
-        let lines = lines.clone().filter(move |(key, _)| {
-            let key = key.trim();
-            key == wanted || key.strip_prefix("extra-") == Some(wanted)
-        });
-        lines.flat_map(|(_, value)| value.split_whitespace())
-    };
-    let substituters: Vec<&str> = values("substituters").collect();
-    let others = substituters
-        .iter()
-        .filter(|url| url.trim_end_matches('/') != shim)
-        .count();
-    let keys: Vec<&str> = values("trusted-public-keys").collect();
-    let channel_key = patient
-        .options
-        .channels
-        .iter()
-        .find(|channel| keys.iter().any(|key| *key == channel.key.to_string()));
-    if let Some(channel) = channel_key {
-        let found = format!(
-            "the key of channel {} is in trusted-public-keys",
-            channel.name
-        );
-        let remedy = "take it out: a channel key must not sign packages";
-        return Some(Finding::fail(WHAT, found, remedy));
-    }
-    Some(match (others == substituters.len(), others) {
-        (true, _) => Finding::fail(
-            WHAT,
-            format!("{shim} is not among the substituters"),
-            format!(
-                "substituters = {shim}   (`narswarm setup`, or services.narswarm.agent.enable on NixOS)"
-            ),
-        ),
-        (false, 0) => Finding::ok(WHAT, format!("{shim} is the only substituter")),
-        (false, _) => Finding::warn(
-            WHAT,
-            format!("{others} other substituters are asked as well"),
-            "make the agent the only one and list them as [[upstream]]: each costs 15 to 55 s per command when DNS is dead",
-        ),
-    })
 }
