@@ -144,7 +144,7 @@ rec {
   # The part of the settings that a running program does not take over.
   needsRestart = settings: builtins.toJSON (
     removeAttrs settings [ "channel" "upstream" "trusted_keys" ]
-    // { swarm = removeAttrs settings.swarm [ "share" "networks" "upload_limit" "peers" "trackers" ]; }
+    // { swarm = removeAttrs settings.swarm [ "share" "networks" "upload_limit" "peer_upload_limit" "upload_slots" "schedule" "peers" "trackers" ]; }
   );
 
   # The second says why a file is refused where somebody reloads; the program goes on with the one before.

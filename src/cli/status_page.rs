@@ -221,21 +221,18 @@ fn problems(status: &Value) -> Vec<String> {
     if let Some(reason) = status["encoder"]["off"].as_str() {
         problems.push(format!("installed paths are not seeded: {reason}"));
     }
-    let refused = number(&status["refused_404"]);
-    if refused > 0 {
-        let shown: Vec<&str> = list(&status["refused"])
-            .iter()
-            .rev()
-            .take(3)
-            .map(text)
-            .collect();
-        let more = match refused > shown.len() as u64 {
+    // Of the last hour.
+    let refused = list(&status["refused"]);
+    if !refused.is_empty() {
+        let shown: Vec<&str> = refused.iter().rev().take(3).map(text).collect();
+        let more = match refused.len() > shown.len() {
             true => ", ...",
             false => "",
         };
         problems.push(format!(
-            "{refused} narinfos were answered 404 because an upstream was down, so Nix builds: {}{more}",
-            shown.join(", ")
+            "404 only because nobody could give it, so Nix builds: {}{more} ({} since the start)",
+            shown.join(", "),
+            status["refused_404"]
         ));
     }
     problems.extend(
@@ -335,7 +332,7 @@ Upstreams
 
 Look at this
   restart narswarm for the new swarm.listen
-  1 narinfos were answered 404 because an upstream was down, so Nix builds: 05xf
+  404 only because nobody could give it, so Nix builds: 05xf (1 since the start)
   the disk is full
 ";
         assert_eq!(page_at(&sample(), 1_000_000), expected);
