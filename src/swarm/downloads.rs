@@ -314,6 +314,8 @@ impl Downloads {
 
     /// The info dict: kept, or fetched from peers and kept. Whoever asks at the same time shares one fetch.
     pub async fn info(&self, wanted: Wanted) -> Result<Arc<InfoDict>, DownloadError> {
+        // Even when the info dict is here: the download needs holders next.
+        self.seek(&wanted.info_hash);
         let found = self
             .known
             .try_get_with(wanted.info_hash, self.find_info(wanted))
@@ -345,7 +347,6 @@ impl Downloads {
 
     /// A neighbour that has the payload answers in one round trip; the others are asked when it does not.
     async fn fetch_info(&self, info_hash: InfoHash) -> Result<Arc<InfoDict>, MetadataError> {
-        self.seek(&info_hash);
         let mut from_neighbour = pin!(self.sources.gossip().info(info_hash));
         let silent = match timeout(NEIGHBOUR_HEAD_START, &mut from_neighbour).await {
             Ok(Some(info)) => return Ok(info),

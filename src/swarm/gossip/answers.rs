@@ -131,9 +131,13 @@ impl Gossip {
         let Some(offer) = self.seeder.book.find(&info_hash) else {
             return;
         };
+        let Ok(place) = self.dialled_back.clone().try_acquire_owned() else {
+            return;
+        };
         let gossip = self.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
+            let _place = place;
             let serve = async {
                 let connected = timeout(DIAL_TIMEOUT, TcpStream::connect(target)).await;
                 let mut stream = connected.ok()?.ok()?;

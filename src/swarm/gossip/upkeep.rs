@@ -1,0 +1,89 @@
+//! Gossip's own tasks: keeping the have-map up to date, and putting questions in batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::torrent::InfoHash;
+
+use super::Gossip;
+use super::questions::{gather, is_met};
+use super::topic::Holdings;
+
+/// What this machine has is looked through at most so often; it takes some 30 ms for 100,000 rows.
+const HOLDINGS_INTERVAL: Duration = Duration::from_secs(2);
+/// Files that somebody puts into or takes out of a seedbox's directory are noticed after this time.
+const HOLDINGS_REFRESH: Duration = Duration::from_secs(60);
+/// Running downloads that are told of.
+const MAX_GETTING: usize = 64;
+
+impl Gossip {
+    /// Looks through what this machine has whenever that may have changed.
+    pub(super) async fn watch_holdings(self: Arc<Self>) {
+        let mut changes = self.book.changes();
+        let mut releases = self.releases.subscribe();
+        loop {
+            for topic in self.topics() {
+                let (book, topic) = (self.book.clone(), topic.clone());
+                // A panic in there ends gossip's news, and nothing else.
+                let _ = tokio::task::spawn_blocking(move || {
+                    let (releases, layers) = (topic.releases(), topic.layers());
+                    let haves = book.select(&releases, &layers);
+                    let running = book.running();
+                    let rows = running.iter().flat_map(|ih| layers.rows_of(ih));
+                    let getting = rows.take(MAX_GETTING).collect();
+                    topic.set_holdings(Holdings { haves, getting });
+                })
+                .await;
+            }
+            let changed = async {
+                let more = tokio::select! {
+                    changed = changes.changed() => changed.is_ok(),
+                    changed = releases.changed() => changed.is_ok(),
+                    () = tokio::time::sleep(HOLDINGS_REFRESH) => true,
+                };
+                // What comes soon after is looked at with it.
+                tokio::time::sleep(HOLDINGS_INTERVAL).await;
+                more
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                more = changed => if !more { return },
+            }
+        }
+    }
+
+    pub(super) async fn ask_for_holders(self: Arc<Self>, mut queue: mpsc::Receiver<InfoHash>) {
+        loop {
+            let batch = tokio::select! {
+                () = self.stop.cancelled() => return,
+                batch = gather(&mut queue) => match batch {
+                    Some(batch) => batch,
+                    None => return,
+                },
+            };
+            for topic in self.topics() {
+                let (layers, neighbours) = (topic.layers(), topic.neighbours());
+                let mut open = batch.clone();
+                open.retain(|info_hash| !is_met(&neighbours, &layers.rows_of(info_hash)));
+                for neighbour in &neighbours {
+                    self.questions.ask(neighbour, &topic, &open);
+                }
+            }
+        }
+    }
+
+    pub(super) async fn ask_for_infos(self: Arc<Self>, mut queue: mpsc::Receiver<InfoHash>) {
+        loop {
+            let batch = tokio::select! {
+                () = self.stop.cancelled() => return,
+                batch = gather(&mut queue) => match batch {
+                    Some(batch) => batch,
+                    None => return,
+                },
+            };
+            self.questions.ask_infos(&self.topics(), &batch);
+        }
+    }
+}
