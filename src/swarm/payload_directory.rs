@@ -102,14 +102,17 @@ impl PayloadDirectory {
                 state.unset(spool);
             }
         }
-        Ok(Self {
+        let directory = Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
                 limit,
                 state: Mutex::new(state),
                 freed: Notify::new(),
             }),
-        })
+        };
+        // It may have been larger before. What cannot be removed now is tried again with the next file.
+        let _ = directory.spool_room(0, |_| false);
+        Ok(directory)
     }
 
     pub fn path(&self) -> &Path {
@@ -395,6 +398,14 @@ mod tests {
         drop(spool);
         assert!(cache.spool_room(100, spare).is_ok());
         drop(part);
+        filled(directory.path());
+        PayloadDirectory::open(directory.path(), 60).unwrap();
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            2,
+            "the size has become smaller"
+        );
+        let cache = PayloadDirectory::open(directory.path(), 125).unwrap();
         assert!(cache.spool_room(125, |_| false).is_ok());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }

@@ -154,7 +154,7 @@ fn a_nar_larger_than_the_cache_comes_from_the_upstream() {
 #[test]
 fn a_disk_that_takes_nothing_is_passed_by() {
     let test = "a_disk_that_takes_nothing_is_passed_by";
-    if !Need::all(test, &[Need::Root]) {
+    if !Need::all(test, &[Need::Namespaces]) {
         return;
     }
     let Some(lone) = LoneNar::new(test, 6_000_000) else {
@@ -190,7 +190,7 @@ fn a_disk_that_takes_nothing_is_passed_by() {
 #[test]
 fn a_state_directory_that_cannot_be_written_is_named() {
     let test = "a_state_directory_that_cannot_be_written_is_named";
-    if !Need::all(test, &[Need::Root]) {
+    if !Need::all(test, &[Need::Namespaces]) {
         return;
     }
     let scratch = Scratch::new();
