@@ -8,6 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::catalog::Entry;
 use crate::runtime::Source;
+use crate::swarm::Traffic;
 
 use super::experience::{BLOCK_GAP, DISK_HEAD_START, GAP, UPSTREAM_HEAD_START};
 use super::lane::Lane;
@@ -220,8 +221,12 @@ impl<'a> Race<'a> {
     /// The head start is over: the swarm's download is left alone as long as blocks come in, and not too slowly.
     fn patience_with_download(&mut self, row: &Entry, position: u64, age: Duration) -> Patience {
         let downloads = self.means.downloads.as_ref();
-        let received = downloads.and_then(|downloads| downloads.received(&row.info_hash));
-        let (received, sharing) = received.unwrap_or_default();
+        let traffic = downloads.and_then(|downloads| downloads.traffic(&row.info_hash));
+        let Traffic {
+            received,
+            others,
+            others_flowing,
+        } = traffic.unwrap_or_default();
         if received > self.flow.received {
             self.flow.received = received;
             self.flow.at = Instant::now();
@@ -233,12 +238,15 @@ impl<'a> Race<'a> {
             (GAP, came, waited, size - position)
         } else {
             let rest = row.payload_length.saturating_sub(received);
-            (BLOCK_GAP, received, age, rest)
+            // On a line that others fill its blocks stand in a queue, where an upstream's bytes would stand too.
+            let gap = (BLOCK_GAP * (others_flowing as u32 + 1)).min(GAP);
+            (gap, received, age, rest)
         };
-        let (silent, others) = (self.flow.at.elapsed(), sharing.saturating_sub(1));
+        let silent = self.flow.at.elapsed();
         let experience = &self.means.experience;
         let slow = experience.is_too_slow(came, waited, rest, size, others);
-        if slow || silent >= gap || received == 0 && !self.begun {
+        let alone = received == 0 && others_flowing == 0 && !self.begun;
+        if slow || silent >= gap || alone {
             Patience::Until(Duration::ZERO)
         } else {
             Patience::Look((gap - silent).min(BLOCK_GAP))

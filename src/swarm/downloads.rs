@@ -117,6 +117,17 @@ pub enum Prospect {
     Nobody,
 }
 
+/// What a running download has received, and with whom it shares the line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// Bytes of blocks.
+    pub received: u64,
+    /// Other running downloads.
+    pub others: usize,
+    /// Those of them that have received blocks.
+    pub others_flowing: usize,
+}
+
 /// Where a payload is.
 pub enum Fetch {
     /// Whole, in this file.
@@ -291,11 +302,19 @@ impl Downloads {
         }
     }
 
-    /// Bytes that the running download of this payload has received, and how many downloads share the line with it.
-    pub fn received(&self, info_hash: &InfoHash) -> Option<(u64, usize)> {
+    /// How the running download of this payload gets on.
+    pub fn traffic(&self, info_hash: &InfoHash) -> Option<Traffic> {
         let running = self.lock();
         let download = running.get(info_hash).and_then(Weak::upgrade)?;
-        Some((download.part.received(), running.len()))
+        let others = running.iter().filter(|(other, _)| *other != info_hash);
+        let others: Vec<u64> = others
+            .filter_map(|(_, other)| Some(other.upgrade()?.part.received()))
+            .collect();
+        Some(Traffic {
+            received: download.part.received(),
+            others: others.len(),
+            others_flowing: others.iter().filter(|received| **received > 0).count(),
+        })
     }
 
     /// Whether there is anybody to ask.

@@ -59,7 +59,9 @@ use crate::torrent::InfoHash;
 
 pub use dht::{DhtView, put_pointer};
 pub use discovery::DiscoveryOptions;
-pub use downloads::{Download, DownloadError, Downloads, Expected, Fetch, Prospect, Wanted};
+pub use downloads::{
+    Download, DownloadError, Downloads, Expected, Fetch, Prospect, Traffic, Wanted,
+};
 pub use gossip::{GossipReport, Port};
 pub use part_file::PartFile;
 pub use pointers::{Offered, Pointers, Topic};
