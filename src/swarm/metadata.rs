@@ -63,7 +63,11 @@ pub async fn fetch(
     let mut asking = FuturesUnordered::new();
     loop {
         let open = sources.gossip().is_asking(&info_hash);
-        let Ranked { holders, strangers } = sources.ranked(&info_hash);
+        let Ranked {
+            holders,
+            strangers,
+            last_resort,
+        } = sources.ranked(&info_hash);
         // Most strangers do not have it; a neighbour's answer who does is often one round trip away.
         let patient = open && holders.is_empty() && started.elapsed() < STRANGERS_WAIT;
         let strangers = strangers.into_iter().filter(|_| !patient);
@@ -74,7 +78,11 @@ pub async fn fetch(
             }
         }
         if asking.is_empty() && !open {
-            return Err(MetadataError::Nobody { asked: asked.len() });
+            let unasked = last_resort.into_iter().filter(|peer| asked.insert(*peer));
+            asking.extend(unasked.map(ask).collect::<Vec<_>>());
+            if asking.is_empty() {
+                return Err(MetadataError::Nobody { asked: asked.len() });
+            }
         }
         tokio::select! {
             Some((address, result)) = asking.next() => match result {

@@ -25,6 +25,8 @@ pub struct Ranked {
     pub holders: Vec<SocketAddr>,
     /// They have not said that they lack it.
     pub strangers: Vec<SocketAddr>,
+    /// A few that have said so; but what a machine says is some seconds old.
+    pub last_resort: Vec<SocketAddr>,
 }
 
 /// Wakes whoever waits for more sources.
@@ -58,25 +60,41 @@ impl Sources {
 
     /// Whom to ask for this payload, the best first.
     pub fn of(&self, info_hash: &InfoHash) -> Vec<SocketAddr> {
-        let Ranked { holders, strangers } = self.ranked(info_hash);
+        let Ranked {
+            holders,
+            strangers,
+            last_resort,
+        } = self.ranked(info_hash);
         let others = match holders.is_empty() {
             true => usize::MAX,
             false => OTHERS,
         };
         let strangers = strangers.into_iter().take(others);
-        holders.into_iter().chain(strangers).collect()
+        let peers: Vec<SocketAddr> = holders.into_iter().chain(strangers).collect();
+        match peers.is_empty() {
+            true => last_resort,
+            false => peers,
+        }
     }
 
-    /// The same in its two parts, with all strangers.
+    /// The same in its parts, with all strangers.
     pub fn ranked(&self, info_hash: &InfoHash) -> Ranked {
         let mut said = self.gossip.holders(info_hash);
         self.peers.rank(&mut said.whole);
         self.peers.rank(&mut said.getting);
         let holders = [said.whole, said.getting, said.doubtful].concat();
         let known: HashSet<SocketAddr> = holders.iter().copied().collect();
-        let mut strangers = self.peers.candidates();
-        strangers.retain(|peer| !known.contains(peer) && !self.gossip.lacks(peer, info_hash));
-        Ranked { holders, strangers }
+        let mut others = self.peers.candidates();
+        others.retain(|peer| !known.contains(peer));
+        let (mut last_resort, strangers): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|peer| self.gossip.lacks(peer, info_hash));
+        last_resort.truncate(OTHERS);
+        Ranked {
+            holders,
+            strangers,
+            last_resort,
+        }
     }
 
     pub fn changes(&self) -> SourceChanges {

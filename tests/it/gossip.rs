@@ -3,8 +3,8 @@
 use std::{fs, time::Duration};
 
 use crate::lab::{
-    Closure, Need, Nix, Node, NodeConfig, Place, Publication, Scratch, Substitution, TopicPeer,
-    topic, wait_for,
+    Closure, Need, Nix, Node, NodeConfig, Place, Publication, Release, Scratch, Substitution,
+    TopicPeer, topic, wait_for,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -107,6 +107,35 @@ fn what_nix_installs_is_told_to_those_who_are_there() {
     origin.kill();
     lab.fetch(&second, "second");
     assert_eq!(second.bytes("swarm"), lab.closure.nar_bytes());
+}
+
+/// What a machine has got a moment ago is not in its have-map yet.
+#[test]
+fn who_has_denied_it_is_asked_when_nobody_else_is_left() {
+    let Some(lab) = Lab::new("who_has_denied_it_is_asked_when_nobody_else_is_left") else {
+        return;
+    };
+    let other = Release {
+        channel: "other".to_owned(),
+        ..Release::of(
+            lab.closure,
+            &lab.publication.keys,
+            lab.scratch.path("other"),
+        )
+    };
+    // It does not meet on the agent's topic: the scripted peer speaks there for its port.
+    let origin = NodeConfig::store_seedbox(lab.scratch.path("origin"), &lab.closure.root);
+    let origin = Node::start(&origin.follow(&other.publish()));
+    origin.wait_for_offer(lab.closure.paths.len());
+    let agent = Node::start(&lab.agent("agent").peer(origin.peer));
+    agent.wait_for_channel();
+    let layer = &lab.publication.layers()[0];
+    let mut denier = TopicPeer::connect(agent.peer, topic(&lab.publication), 1);
+    denier.say_hello(origin.peer.port(), &[layer.sha256]);
+    denier.say_have_none(&layer.sha256);
+    assert!(denier.hear("seen").is_some(), "it is a neighbour");
+    lab.fetch(&agent, "agent");
+    assert_eq!(agent.bytes("swarm"), lab.closure.nar_bytes());
 }
 
 #[test]

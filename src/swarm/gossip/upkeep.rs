@@ -38,14 +38,12 @@ impl Gossip {
                 .await;
             }
             let changed = async {
-                let more = tokio::select! {
+                tokio::time::sleep(HOLDINGS_INTERVAL).await;
+                tokio::select! {
                     changed = changes.changed() => changed.is_ok(),
                     changed = releases.changed() => changed.is_ok(),
                     () = tokio::time::sleep(HOLDINGS_REFRESH) => true,
-                };
-                // What comes soon after is looked at with it.
-                tokio::time::sleep(HOLDINGS_INTERVAL).await;
-                more
+                }
             };
             tokio::select! {
                 () = self.stop.cancelled() => return,

@@ -89,6 +89,14 @@ impl TopicPeer {
     /// Says that it has rows 0 to `rows` of a layer, all of them.
     pub fn say_have_all(&mut self, layer: &[u8; 32], rows: u8) {
         assert!(rows < 128, "one byte holds no more");
+        self.say_have(layer, &[0, 0, rows]);
+    }
+
+    pub fn say_have_none(&mut self, layer: &[u8; 32]) {
+        self.say_have(layer, &[0]);
+    }
+
+    fn say_have(&mut self, layer: &[u8; 32], rows: &[u8]) {
         let mut out = Writer::new();
         out.open_dict();
         out.bytes("have");
@@ -96,7 +104,7 @@ impl TopicPeer {
         out.open_dict();
         out.unsigned_at("fresh", 1);
         out.bytes_at("layer", layer);
-        out.bytes_at("rows", [0, 0, rows]);
+        out.bytes_at("rows", rows);
         out.close();
         out.close();
         out.close();
