@@ -10,13 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::gossip::Gossip;
-use super::incoming::{self, Incoming, IncomingError};
-use super::limits::{Place, Places};
-use super::offer::OfferError;
-use super::seeder::{Seeder, SeederError};
-use super::share::SharePolicy;
-use super::tracker::Tracker;
+use crate::swarm::gossip::Gossip;
+use crate::swarm::protocol::incoming::{self, Incoming, IncomingError};
+use crate::swarm::seeding::OfferError;
+use crate::swarm::seeding::Tracker;
+use crate::swarm::seeding::{Place, Places};
+use crate::swarm::seeding::{Seeder, SeederError};
+use crate::swarm::share::SharePolicy;
 
 /// After a failed accept (out of descriptors, mostly) there is nothing better to do than to wait a little.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

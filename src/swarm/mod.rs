@@ -1,45 +1,17 @@
 //! The swarm: everything that speaks BitTorrent. Uploads are our own seeder, downloads are librqbit's.
+//!
+//! `seeding` gives and `downloading` gets; `discovery` finds machines and `gossip` speaks with those of a channel;
+//! `payloads` is what lies on disk, `protocol` what goes over the wire. `listener` is the one public port, and `share`
+//! says who may have what.
 
-mod announce;
-mod compact_peers;
-mod companion;
-mod crowd;
-mod crowds;
-mod dht;
 mod discovery;
-mod downloads;
+mod downloading;
 mod gossip;
-mod idle_work;
-mod incoming;
-mod limits;
 mod listener;
-mod local_tracker;
-mod lsd;
-mod messages;
-mod metadata;
-mod offer;
-mod offer_book;
-mod part_file;
-mod payload_directory;
-mod peer_id;
-mod peers;
-mod pointers;
-mod reuse;
-mod seeder;
+mod payloads;
+mod protocol;
+mod seeding;
 mod share;
-mod slots;
-mod sources;
-mod spool;
-mod storage;
-mod tracker;
-mod trackers;
-mod upload;
-mod upload_rates;
-mod wake_up;
-mod way_out;
-mod wire;
-mod witness;
-mod workshop;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -57,36 +29,36 @@ use crate::catalog::{InfoDicts, Offers, PlainFile, Release};
 use crate::runtime::Counters;
 use crate::torrent::InfoHash;
 
-pub use dht::{DhtView, put_pointer};
 pub use discovery::DiscoveryOptions;
-pub use downloads::{
+pub use discovery::dht::{DhtView, put_pointer};
+pub use discovery::{Offered, Pointers, Topic};
+pub use downloading::{
     Download, DownloadError, Downloads, Expected, Fetch, Prospect, Traffic, Wanted,
 };
 pub use gossip::{GossipReport, Port};
-pub use part_file::PartFile;
-pub use pointers::{Offered, Pointers, Topic};
+pub use payloads::PartFile;
+pub use payloads::{Progress as SpoolProgress, Spool};
+pub use seeding::{ScheduledLimit, TimeOfDay, UploadLimits};
 pub use share::{Network, NetworkError, Share, ShareError};
-pub use spool::{Progress as SpoolProgress, Spool};
-pub use upload_rates::{ScheduledLimit, TimeOfDay, UploadLimits};
 
-use crowds::Crowds;
+use discovery::Announcer;
 use discovery::{Discovery, DiscoveryParts};
-use downloads::DownloadsParts;
+use discovery::{PeerBook, PeerOrigin};
+use downloading::DownloadsParts;
+use downloading::Sources;
 use gossip::{Gossip, GossipParts};
-use idle_work::IdleWork;
-use limits::Places;
 use listener::Entrance;
-use offer_book::{OfferBook, OfferSummary};
-use payload_directory::PayloadDirectory;
-use peer_id::PeerId;
-use peers::{PeerBook, PeerOrigin};
-use seeder::Seeder;
+use payloads::PayloadDirectory;
+use protocol::PeerId;
+use seeding::Crowds;
+use seeding::IdleWork;
+use seeding::Places;
+use seeding::Seeder;
+use seeding::Slots;
+use seeding::Tracker;
+use seeding::UploadRates;
+use seeding::{OfferBook, OfferSummary};
 use share::SharePolicy;
-use slots::Slots;
-use sources::Sources;
-use tracker::Tracker;
-use trackers::Announcer;
-use upload_rates::UploadRates;
 
 /// What the configuration says of the swarm.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::swarm::incoming::Incoming;
-use crate::swarm::messages;
+use crate::swarm::protocol::Incoming;
+use crate::swarm::protocol::messages;
 
 use super::Gossip;
 use super::layers::RowName;

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
 use crate::manifest::PointerError;
-use crate::swarm::incoming::{Incoming, IncomingError};
-use crate::swarm::messages::{self, OurHello};
-use crate::swarm::wire::{PeerMessage, PeerReader, WireError};
+use crate::swarm::protocol::messages::{self, OurHello};
+use crate::swarm::protocol::{Incoming, IncomingError};
+use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
 use crate::torrent::InfoHash;
 
 use super::Gossip;

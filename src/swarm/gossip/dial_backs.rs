@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::swarm::incoming::Incoming;
+use crate::swarm::protocol::Incoming;
 use crate::torrent::InfoHash;
 
 use super::neighbour::Neighbour;

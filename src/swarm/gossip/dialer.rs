@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::seq::SliceRandom;
 use tokio::task::JoinSet;
 
-use crate::swarm::peers::MAX_PEERS;
+use crate::swarm::discovery::MAX_PEERS;
 use crate::torrent::InfoHash;
 
 use super::Gossip;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::swarm::incoming::Incoming;
+use crate::swarm::protocol::Incoming;
 use crate::torrent::{InfoDict, InfoHash};
 
 use super::Gossip;

@@ -8,16 +8,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::{InfoDicts, Offers};
 use crate::runtime::Counters;
-use crate::swarm::crowds::Crowds;
-use crate::swarm::offer_book::OfferBook;
-use crate::swarm::payload_directory::PayloadDirectory;
-use crate::swarm::peers::PeerBook;
-use crate::swarm::pointers::Pointers;
-use crate::swarm::seeder::Seeder;
+use crate::swarm::discovery::PeerBook;
+use crate::swarm::discovery::Pointers;
+use crate::swarm::payloads::PayloadDirectory;
+use crate::swarm::seeding::Crowds;
+use crate::swarm::seeding::OfferBook;
+use crate::swarm::seeding::Seeder;
 use crate::swarm::share::{Share, SharePolicy};
 
-use crate::swarm::slots::Slots;
-use crate::swarm::upload_rates::{UploadLimits, UploadRates};
+use crate::swarm::seeding::Slots;
+use crate::swarm::seeding::{UploadLimits, UploadRates};
 
 use super::{Gossip, GossipParts};
 

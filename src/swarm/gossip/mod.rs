@@ -32,12 +32,12 @@ use tokio_util::task::TaskTracker;
 use crate::catalog::Release;
 use crate::torrent::InfoHash;
 
-use super::incoming::Incoming;
-use super::offer_book::OfferBook;
-use super::peers::{PeerBook, PeerOrigin};
-use super::pointers::Pointers;
-use super::seeder::Seeder;
-use super::share::{Share, SharePolicy};
+use crate::swarm::discovery::Pointers;
+use crate::swarm::discovery::{PeerBook, PeerOrigin};
+use crate::swarm::protocol::Incoming;
+use crate::swarm::seeding::OfferBook;
+use crate::swarm::seeding::Seeder;
+use crate::swarm::share::{Share, SharePolicy};
 
 pub use dial_backs::DialBacks;
 pub use layers::Layers;

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::incoming::quick_ack;
+use crate::swarm::protocol::incoming::quick_ack;
 
 const VERSION: u8 = 5;
 const METHOD_PASSWORD: u8 = 2;

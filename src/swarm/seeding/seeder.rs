@@ -7,13 +7,13 @@ use thiserror::Error;
 use crate::runtime::Counters;
 
 use super::crowds::Crowds;
-use super::incoming::Incoming;
 use super::offer::{Offer, OfferError};
 use super::offer_book::OfferBook;
 use super::slots::Slots;
 use super::upload::Upload;
 use super::upload_rates::UploadRates;
-use super::wire::WireError;
+use crate::swarm::protocol::Incoming;
+use crate::swarm::protocol::WireError;
 
 #[derive(Debug, Error)]
 pub enum SeederError {

@@ -9,7 +9,7 @@ use librqbit::storage::{BoxStorageFactory, StorageFactory, StorageFactoryExt, To
 use librqbit::{ManagedTorrentShared, TorrentMetadata};
 use librqbit_core::lengths::ValidPieceIndex;
 
-use super::part_file::PartFile;
+use crate::swarm::payloads::PartFile;
 
 #[derive(Clone)]
 pub struct PartStorageFactory(Arc<PartFile>);

@@ -18,8 +18,8 @@ use crate::payload::{
 use crate::torrent::{InfoDict, InfoHash};
 
 use super::downloads::{Claim, Download, DownloadError, Downloads, Fetch};
-use super::payload_directory::{NoRoom, Room};
-use super::spool::{IN_MEMORY, MEMORY, Spool};
+use crate::swarm::payloads::{IN_MEMORY, MEMORY, Spool};
+use crate::swarm::payloads::{NoRoom, Room};
 
 /// NARs that wait for their turn hold their bytes in the cache; when so many do, the encoder is too slow for the line.
 const BACKLOG: usize = 64;

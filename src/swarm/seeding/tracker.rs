@@ -19,9 +19,9 @@ use tokio::time::timeout;
 
 use crate::torrent::InfoHash;
 
-use super::announce::{self, Announce};
 use super::crowds::Crowds;
 use super::offer_book::OfferBook;
+use crate::swarm::protocol::announce::{self, Announce};
 
 /// Crowds form fast, and an announce is cheap.
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
 use super::pointers::Pointers;
-use super::share::{Share, SharePolicy};
+use crate::swarm::share::{Share, SharePolicy};
 
 /// Groups are joined on the interfaces that are there: a laptop moves, a bridge comes up.
 const INTERFACES: Duration = Duration::from_secs(15);

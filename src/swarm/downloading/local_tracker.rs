@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::torrent::InfoHash;
 
-use super::announce::{self, Announce};
 use super::sources::Sources;
+use crate::swarm::protocol::announce::{self, Announce};
 
 /// An answer without news: below every client's and proxy's idea of a dead request.
 const HOLD: Duration = Duration::from_secs(50);
@@ -163,8 +163,8 @@ impl LocalTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::discovery::PeerOrigin;
     use crate::swarm::gossip;
-    use crate::swarm::peers::PeerOrigin;
 
     async fn announce(tracker: &LocalTracker, info_hash: InfoHash) -> String {
         let encoded = percent_encoding::percent_encode(

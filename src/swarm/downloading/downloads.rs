@@ -29,17 +29,17 @@ use crate::torrent::{InfoDict, InfoHash, Metainfo};
 use super::companion::Companion;
 use super::local_tracker::{LocalTracker, POLL};
 use super::metadata::{self, MetadataError};
-use super::offer_book::OfferBook;
-use super::part_file::PartFile;
-use super::payload_directory::{NoRoom, PayloadDirectory, Room};
-use super::peer_id::PeerId;
 use super::reuse::Reusing;
-use super::share::SharePolicy;
 use super::sources::Sources;
 use super::storage::PartStorageFactory;
 use super::wake_up::WakeUp;
 use super::way_out::WayOut;
 use super::witness::Witness;
+use crate::swarm::payloads::PartFile;
+use crate::swarm::payloads::{NoRoom, PayloadDirectory, Room};
+use crate::swarm::protocol::PeerId;
+use crate::swarm::seeding::OfferBook;
+use crate::swarm::share::SharePolicy;
 
 /// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
 const DISK_PERMITS: usize = 64;

@@ -19,13 +19,13 @@ use tokio::time::timeout;
 
 use crate::torrent::Bitfield;
 
-use super::crowds::CROWD_PIECES;
 use super::local_tracker::LocalTracker;
-use super::messages::{self, OurHello};
-use super::part_file::PartFile;
-use super::peer_id::{PeerId, Program};
-use super::share::SharePolicy;
-use super::wire::{PeerMessage, PeerReader, WireError};
+use crate::swarm::payloads::PartFile;
+use crate::swarm::protocol::messages::{self, OurHello};
+use crate::swarm::protocol::{PeerId, Program};
+use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
+use crate::swarm::seeding::CROWD_PIECES;
+use crate::swarm::share::SharePolicy;
 
 /// Most payloads are there by then, and need nobody to talk to.
 const AFTER: Duration = Duration::from_millis(300);

@@ -18,7 +18,7 @@ use url::Url;
 use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
-use super::share::{Share, SharePolicy};
+use crate::swarm::share::{Share, SharePolicy};
 
 /// Trackers give seeds no other seeds; whoever still wants something is told of everybody.
 struct WantsAll;

@@ -17,10 +17,10 @@ use tokio::time::timeout;
 
 use crate::torrent::Bitfield;
 
-use super::messages;
-use super::part_file::PartFile;
-use super::peer_id::PeerId;
-use super::wire::{PeerMessage, PeerReader, WireError};
+use crate::swarm::payloads::PartFile;
+use crate::swarm::protocol::PeerId;
+use crate::swarm::protocol::messages;
+use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
 
 /// At most ten times a second; what is offered in between is found by the same wake-up.
 const PAUSE: Duration = Duration::from_millis(100);

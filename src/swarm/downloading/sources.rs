@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::torrent::InfoHash;
 
-use super::gossip::Gossip;
-use super::peers::PeerBook;
+use crate::swarm::discovery::PeerBook;
+use crate::swarm::gossip::Gossip;
 
 /// Peers beside the known holders that are tried as well: gossip may be new, or told of a stock client nothing.
 const OTHERS: usize = 6;

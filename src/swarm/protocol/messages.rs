@@ -16,8 +16,8 @@ use librqbit_peer_protocol::{
 use crate::torrent::{InfoHash, bencode::Writer};
 
 use super::compact_peers::CompactPeers;
-use super::gossip;
 use super::wire::{HANDSHAKE_LEN, ID_HAVE_ALL, RESERVED_FAST};
+use crate::swarm::gossip;
 
 const ID_UNCHOKE: u8 = 1;
 const ID_HAVE: u8 = 4;

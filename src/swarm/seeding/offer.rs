@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::torrent::{Bitfield, InfoDict, InfoHash};
 
-use super::part_file::{PartFile, read_piece};
 use super::workshop::{Workshop, blocking};
+use crate::swarm::payloads::part_file::{PartFile, read_piece};
 
 #[derive(Debug, Clone, Error)]
 pub enum OfferError {

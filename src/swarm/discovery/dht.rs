@@ -28,7 +28,7 @@ use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
 use super::pointers::{Pointers, Topic};
-use super::share::{Share, SharePolicy};
+use crate::swarm::share::{Share, SharePolicy};
 
 /// Long-lived public nodes: dht.transmissionbt.com (two), dht.libtorrent.org, router.bittorrent.com, router.utorrent.com.
 const WELL_KNOWN: [SocketAddrV4; 5] = [

@@ -10,7 +10,7 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 use thiserror::Error;
 
 /// The smallest rate that still lets one block through in one go.
-const MIN_RATE: u32 = super::wire::MAX_REQUEST;
+const MIN_RATE: u32 = crate::swarm::protocol::MAX_REQUEST;
 /// How late a change of the hour may be noticed. Nobody wakes for it: the next block does.
 const LOOK_INTERVAL: Duration = Duration::from_secs(20);
 const MINUTES_PER_HOUR: u16 = 60;

@@ -1,5 +1,15 @@
 //! Where agents of the followed channels are met without being configured: the DHT and the LAN.
 
+pub mod dht;
+mod lsd;
+mod peers;
+mod pointers;
+mod trackers;
+
+pub use peers::{MAX_PEERS, PeerBook, PeerOrigin};
+pub use pointers::{Offered, Pointers, Topic};
+pub use trackers::Announcer;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -8,11 +18,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::dht::{Dht, DhtParts, DhtView};
-use super::lsd::Lsd;
-use super::peers::PeerBook;
-use super::pointers::Pointers;
-use super::share::SharePolicy;
+use crate::swarm::share::SharePolicy;
+use dht::{Dht, DhtParts, DhtView};
+use lsd::Lsd;
 
 /// What the configuration says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,11 +14,11 @@ use crate::manifest::Row;
 use crate::payload::FRAME_SIZE;
 use crate::torrent::InfoHash;
 
-use super::gossip::{LayerId, Layers, RowSet};
 use super::offer::{Content, Offer};
-use super::part_file::PartFile;
-use super::payload_directory::PayloadDirectory;
 use super::workshop::Workshop;
+use crate::swarm::gossip::{LayerId, Layers, RowSet};
+use crate::swarm::payloads::PartFile;
+use crate::swarm::payloads::PayloadDirectory;
 
 /// How much is offered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::torrent::{InfoHash, bencode::Reader};
 
-use super::gossip;
 use super::messages::{ID_EXTENDED, OUR_GOSSIP};
+use crate::swarm::gossip;
 
 /// The largest block that is answered: BEP 3 clients may close above 16 KiB, a few old ones ask for 32.
 pub const MAX_REQUEST: u32 = 128 * 1024;

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use crate::torrent::{InfoDict, InfoHash, MAX_INFO_DICT, TorrentError};
 
-use super::messages::{self, OurHello};
 use super::sources::{Ranked, Sources};
-use super::wire::{PeerMessage, PeerReader, WireError};
+use crate::swarm::protocol::messages::{self, OurHello};
+use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
 
 /// Peers asked at the same time; the others follow as these fail.
 const PARALLEL: usize = 4;

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::torrent::Bitfield;
 
-use super::peer_id::PeerId;
+use crate::swarm::protocol::PeerId;
 
 /// Pieces shown at a time while they spread: measured best with 256 KiB pieces at 20 to 40 Mbit/s.
 const FEW: usize = 3;

@@ -17,13 +17,13 @@ use crate::torrent::{Bitfield, InfoDict};
 
 use super::crowd::Joining;
 use super::crowds::{CROWD_PIECES, Line};
-use super::incoming::{Incoming, quick_ack};
-use super::messages::{self, OurHello};
 use super::offer::Offer;
-use super::peer_id::{PeerId, Program};
 use super::seeder::{Seeder, SeederError};
 use super::slots::Turn;
-use super::wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
+use crate::swarm::protocol::incoming::{Incoming, quick_ack};
+use crate::swarm::protocol::messages::{self, OurHello};
+use crate::swarm::protocol::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
+use crate::swarm::protocol::{PeerId, Program};
 
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);

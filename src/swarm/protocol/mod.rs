@@ -1,0 +1,12 @@
+//! The peer wire protocol: handshakes, messages, and addresses in their compact form.
+
+pub mod announce;
+mod compact_peers;
+pub mod incoming;
+pub mod messages;
+mod peer_id;
+mod wire;
+
+pub use incoming::{Incoming, IncomingError};
+pub use peer_id::{PeerId, Program};
+pub use wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};

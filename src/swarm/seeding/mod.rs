@@ -1,0 +1,24 @@
+//! What this machine gives: from the store or from payload files, to whom, and how fast.
+
+mod crowd;
+mod crowds;
+mod idle_work;
+mod limits;
+mod offer;
+mod offer_book;
+mod seeder;
+mod slots;
+mod tracker;
+mod upload;
+mod upload_rates;
+mod workshop;
+
+pub use crowds::{CROWD_PIECES, Crowds};
+pub use idle_work::IdleWork;
+pub use limits::{Place, Places};
+pub use offer::OfferError;
+pub use offer_book::{OfferBook, OfferSummary};
+pub use seeder::{Seeder, SeederError};
+pub use slots::Slots;
+pub use tracker::Tracker;
+pub use upload_rates::{ScheduledLimit, TimeOfDay, UploadLimits, UploadRates};
