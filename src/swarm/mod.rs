@@ -8,6 +8,7 @@ mod discovery;
 mod downloading;
 mod gossip;
 mod listener;
+mod options;
 mod payloads;
 mod protocol;
 mod seeding;
@@ -36,6 +37,7 @@ pub use downloading::{
     Download, DownloadError, Downloads, Expected, Fetch, Prospect, Traffic, Wanted,
 };
 pub use gossip::{GossipReport, Port};
+pub use options::SwarmOptions;
 pub use payloads::PartFile;
 pub use payloads::{Progress as SpoolProgress, Spool};
 pub use seeding::{ScheduledLimit, TimeOfDay, UploadLimits};
@@ -59,65 +61,6 @@ use seeding::Tracker;
 use seeding::UploadRates;
 use seeding::{OfferBook, OfferSummary};
 use share::SharePolicy;
-
-/// What the configuration says of the swarm.
-#[derive(Debug, Clone)]
-pub struct SwarmOptions {
-    pub listen: SocketAddr,
-    pub share: Share,
-    pub networks: Vec<Network>,
-    pub upload_limits: UploadLimits,
-    /// Connections that are served at a time.
-    pub upload_slots: usize,
-    /// Frames that are made at a time; one per core unless said.
-    pub recreate_threads: Option<usize>,
-    pub peers: Vec<SocketAddr>,
-    pub trackers: Vec<Url>,
-    pub discovery: DiscoveryOptions,
-    /// Topic connections of each channel at most.
-    pub neighbours: usize,
-    /// Whether this is a seedbox, as the neighbours are told.
-    pub seedbox: bool,
-    /// Where pointers and DHT nodes are kept.
-    pub state: PathBuf,
-    pub cache: PathBuf,
-    pub cache_size: u64,
-    /// A directory of payload files to serve, named after their NarHash.
-    pub hold: Option<PathBuf>,
-}
-
-impl SwarmOptions {
-    /// The same with the `share` that was chosen instead, if any.
-    pub fn chosen(self, share: Option<Share>) -> Self {
-        Self {
-            share: share.unwrap_or(self.share),
-            ..self
-        }
-    }
-
-    /// The keys in which `new` differs from what the swarm was started with, and that only a restart can change.
-    pub fn needing_restart(&self, new: &Self) -> Vec<&'static str> {
-        [
-            ("swarm.listen", self.listen != new.listen),
-            ("swarm.dht", self.discovery.dht != new.discovery.dht),
-            (
-                "swarm.bootstrap",
-                self.discovery.bootstrap != new.discovery.bootstrap,
-            ),
-            ("swarm.lsd", self.discovery.lsd != new.discovery.lsd),
-            ("swarm.neighbours", self.neighbours != new.neighbours),
-            (
-                "swarm.recreate_threads",
-                self.recreate_threads != new.recreate_threads,
-            ),
-            ("cache.size", self.cache_size != new.cache_size),
-            ("hold.location", self.hold != new.hold),
-        ]
-        .into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
-    }
-}
 
 #[derive(Debug, Error)]
 pub enum SwarmError {

@@ -1,66 +1,27 @@
-//! Downloads: librqbit sessions in, part files out. One download per info hash, whoever asks; dropped when nobody waits.
+//! Downloads: what is wanted in, part files out. One download per info hash, whoever asks; dropped when nobody waits.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
 
-use librqbit::api::TorrentIdOrHash;
-use librqbit::{
-    AddTorrent, AddTorrentOptions, ConnectionOptions, ListenerOptions, PeerConnectionOptions,
-    Session, SessionOptions,
-};
-use librqbit_core::hash_id::Id20;
-use moka::future::Cache;
 use thiserror::Error;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::{InfoDicts, InfoDictsError};
 use crate::runtime::Counters;
-use crate::torrent::{InfoDict, InfoHash, Metainfo};
-
-use super::companion::Companion;
-use super::local_tracker::{LocalTracker, POLL};
-use super::metadata::{self, MetadataError};
-use super::reuse::Reusing;
-use super::sources::Sources;
-use super::storage::PartStorageFactory;
-use super::wake_up::WakeUp;
-use super::way_out::WayOut;
-use super::witness::Witness;
-use crate::swarm::payloads::PartFile;
-use crate::swarm::payloads::{NoRoom, PayloadDirectory, Room};
-use crate::swarm::protocol::PeerId;
+use crate::swarm::payloads::{NoRoom, PartFile, PayloadDirectory, Room};
 use crate::swarm::seeding::OfferBook;
 use crate::swarm::share::SharePolicy;
+use crate::torrent::{InfoDict, InfoHash};
 
-/// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
-const DISK_PERMITS: usize = 64;
-/// Torrents whose first check may run at once: it only reads what a part file holds.
-const PARALLEL_CHECKS: usize = 32;
-/// Requests in flight per peer. 16 KiB each: 2 MiB fill 100 Mbit/s at 160 ms.
-const REQUEST_WINDOW: usize = 128;
-/// A peer that has sent the info dict so long ago may be gone; Nix takes the NARs of most batches sooner.
-const SHOWN_LATELY: Duration = Duration::from_secs(600);
-/// Info dicts in memory between narinfo and NAR; most have a few hundred bytes.
-const KNOWN_INFOS: u64 = 1000;
-/// Peers that a download starts with; each costs a connection, and more follow through the tracker.
-const MAX_FIRST_PEERS: usize = 80;
-/// A neighbour answers in a round trip when it knows the info dict.
-const NEIGHBOUR_HEAD_START: Duration = Duration::from_millis(300);
-/// It may have to encode a large NAR to compute it.
-const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(20);
-/// How often it is looked at who delivers.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const PEER_SILENCE: Duration = Duration::from_secs(20);
+use super::engine::{Engine, EngineParts};
+use super::info_finder::InfoFinder;
+use super::metadata::MetadataError;
+use super::reuse::Reusing;
+use super::sources::Sources;
 
 #[derive(Debug, Error)]
 pub enum DownloadError {
@@ -72,6 +33,8 @@ pub enum DownloadError {
     Length { expected: Expected, found: u64 },
     #[error("no room for the payload: {0}")]
     Room(#[from] NoRoom),
+    #[error("opening a port on loopback: {0}")]
+    Local(io::Error),
     #[error("writing to {path}: {source}")]
     Disk { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -97,7 +60,7 @@ pub enum Expected {
 }
 
 impl Expected {
-    fn allows(self, length: u64) -> bool {
+    pub fn allows(self, length: u64) -> bool {
         match self {
             Self::Exactly(expected) => length == expected,
             Self::AtMost(limit) => length <= limit,
@@ -169,21 +132,13 @@ pub struct DownloadsParts {
 }
 
 pub struct Downloads {
-    session: Arc<Session>,
-    tracker: Arc<LocalTracker>,
+    engine: Engine,
+    finder: InfoFinder,
     sources: Arc<Sources>,
     pub(super) infos: Arc<InfoDicts>,
-    /// Info dicts of a moment ago, and those being fetched.
-    known: Cache<InfoHash, Arc<InfoDict>>,
-    /// Payloads of which a peer has just sent the info dict.
-    shown: Cache<InfoHash, ()>,
     pub(super) book: Arc<OfferBook>,
     pub(super) directory: PayloadDirectory,
     pub(super) reusing: Reusing,
-    counters: Arc<Counters>,
-    policy: Arc<SharePolicy>,
-    peer_id: [u8; 20],
-    port: u16,
     running: Mutex<HashMap<InfoHash, Weak<Download>>>,
     /// Whether a payload runs or is kept is looked up and changed in one step.
     starting: tokio::sync::Mutex<()>,
@@ -212,58 +167,24 @@ impl Downloads {
             tasks,
             stop,
         } = parts;
-        let disk = |source| DownloadError::Disk {
-            path: directory.path().to_owned(),
-            source,
-        };
-        let tracker = LocalTracker::start(sources.clone(), stop.clone())
-            .await
-            .map_err(disk)?;
-        // Holders behind NAT connect to our port, and from there to this one.
-        let listen = ListenerOptions {
-            listen_addr: (Ipv4Addr::LOCALHOST, 0).into(),
-            ipv4_only: true,
-            ..ListenerOptions::default()
-        };
-        let way_out = WayOut::start(&tasks, &stop).await.map_err(disk)?;
-        let connect = ConnectionOptions {
-            proxy_url: Some(way_out.url()),
-            ..ConnectionOptions::default()
-        };
-        let options = SessionOptions {
-            dht: None,
-            listen: Some(listen),
-            connect: Some(connect),
-            disable_upload: true,
-            disable_local_service_discovery: true,
-            peer_id: Some(Id20::new(peer_id)),
-            concurrent_init_limit: Some(PARALLEL_CHECKS),
-            runtime_worker_threads: Some(DISK_PERMITS),
-            cancellation_token: Some(stop.clone()),
-            ..SessionOptions::default()
-        };
-        let session = Session::new_with_opts(directory.path().to_owned(), options).await;
-        let session = session.map_err(|error| DownloadError::Engine(format!("{error:#}")))?;
-        if let Some(address) = session.listen_addr() {
-            sources.gossip().dial_backs.set_engine(address.port());
-        }
-        Ok(Arc::new(Self {
-            session,
-            tracker,
-            sources,
-            infos,
-            known: Cache::new(KNOWN_INFOS),
-            shown: Cache::builder()
-                .max_capacity(KNOWN_INFOS)
-                .time_to_live(SHOWN_LATELY)
-                .build(),
-            book,
-            directory,
-            reusing: Reusing::default(),
+        let engine = Engine::start(EngineParts {
+            directory: directory.path(),
+            sources: sources.clone(),
             counters,
             policy,
             peer_id,
             port,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
+        Ok(Arc::new(Self {
+            engine: engine.await?,
+            finder: InfoFinder::new(sources.clone(), infos.clone(), peer_id),
+            sources,
+            infos,
+            book,
+            directory,
+            reusing: Reusing::default(),
             running: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             ended: Notify::new(),
@@ -293,7 +214,7 @@ impl Downloads {
         let running = self.lock().get(info_hash).and_then(Weak::upgrade);
         if running.is_some_and(whole) || self.kept(info_hash).is_some() {
             Prospect::Here
-        } else if self.shown.contains_key(info_hash) || self.sources.has_holders(info_hash) {
+        } else if self.finder.was_shown(info_hash) || self.sources.has_holders(info_hash) {
             Prospect::Shown
         } else if self.sources.may_have(info_hash) {
             Prospect::Reachable
@@ -319,7 +240,7 @@ impl Downloads {
 
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
-        !self.sources.peers().is_empty() || self.sources.gossip().has_neighbours()
+        self.sources.has_any()
     }
 
     /// Asks the neighbours who has this payload: the answer is there when it is needed.
@@ -331,63 +252,9 @@ impl Downloads {
         self.directory.limit()
     }
 
-    /// The info dict: kept, or fetched from peers and kept. Whoever asks at the same time shares one fetch.
+    /// The info dict: kept, or fetched from peers and kept.
     pub async fn info(&self, wanted: Wanted) -> Result<Arc<InfoDict>, DownloadError> {
-        // Even when the info dict is here: the download needs holders next.
-        self.seek(&wanted.info_hash);
-        let found = self
-            .known
-            .try_get_with(wanted.info_hash, self.find_info(wanted))
-            .await;
-        found.map_err(DownloadError::Shared)
-    }
-
-    async fn find_info(&self, wanted: Wanted) -> Result<Arc<InfoDict>, DownloadError> {
-        if let Some(info) = self.infos.get(&wanted.info_hash)? {
-            return Ok(Arc::new(info));
-        }
-        if !self.has_peers() {
-            return Err(DownloadError::NoPeers);
-        }
-        let info = self.fetch_info(wanted.info_hash).await?;
-        self.shown.insert(wanted.info_hash, ()).await;
-        if !wanted.length.allows(info.length) {
-            return Err(DownloadError::Length {
-                expected: wanted.length,
-                found: info.length,
-            });
-        }
-        if let Err(error) = self.infos.put(&info) {
-            // It is only sought again after a restart.
-            tracing::warn!(%error, "an info dict could not be kept");
-        }
-        Ok(info)
-    }
-
-    /// A neighbour that has the payload answers in one round trip; the others are asked when it does not.
-    async fn fetch_info(&self, info_hash: InfoHash) -> Result<Arc<InfoDict>, MetadataError> {
-        let mut from_neighbour = pin!(self.sources.gossip().info(info_hash));
-        let silent = match timeout(NEIGHBOUR_HEAD_START, &mut from_neighbour).await {
-            Ok(Some(info)) => return Ok(info),
-            Ok(None) => false,
-            Err(_) => true,
-        };
-        let ask = metadata::fetch(&self.sources, info_hash, self.peer_id);
-        if !silent {
-            return ask.await.map(Arc::new);
-        }
-        let mut asked = pin!(ask);
-        tokio::select! {
-            Some(info) = &mut from_neighbour => Ok(info),
-            asked = &mut asked => match asked {
-                Ok(info) => Ok(Arc::new(info)),
-                // It may be computing the dict, and be the only one that can.
-                Err(error) => match timeout(NEIGHBOUR_PATIENCE, from_neighbour).await {
-                    Ok(Some(info)) => Ok(info),
-                    _ => Err(error),
-                },
-            },
-        }
+        self.finder.find(wanted).await
     }
 
     /// The payload that is kept, the download that runs, or a new one: then as soon as there is room for it.
@@ -480,10 +347,9 @@ impl Downloads {
         let result = if part.is_complete() {
             Ok(())
         } else {
-            self.run_engine(&part, &stop).await
+            self.engine.run(&part, &stop).await
         };
-        self.tracker.forget(&info_hash);
-        self.sources.gossip().dial_backs.forget(&info_hash);
+        self.engine.forget(&info_hash);
         if let Err(error) = result {
             tracing::warn!(%info_hash, %error, "a download failed");
         }
@@ -510,101 +376,6 @@ impl Downloads {
     /// Resolves when some download has ended, if asked for before looking.
     pub(super) fn ended(&self) -> impl Future<Output = ()> {
         self.ended.notified()
-    }
-
-    async fn run_engine(
-        &self,
-        part: &Arc<PartFile>,
-        stop: &CancellationToken,
-    ) -> Result<(), DownloadError> {
-        let info_hash = part.info_hash();
-        let mut peers = self.sources.of(&info_hash);
-        peers.truncate(MAX_FIRST_PEERS);
-        self.sources.gossip().ask_dial_backs(&info_hash);
-        self.tracker.register(info_hash, &peers);
-        let options = AddTorrentOptions {
-            overwrite: true,
-            initial_peers: Some(peers.clone()),
-            trackers: Some(vec![self.tracker.url()]),
-            force_tracker_interval: Some(POLL),
-            peer_opts: Some(PeerConnectionOptions {
-                connect_timeout: Some(CONNECT_TIMEOUT),
-                read_write_timeout: Some(PEER_SILENCE),
-                max_request_window: Some(REQUEST_WINDOW),
-                ..PeerConnectionOptions::default()
-            }),
-            storage_factory: Some(PartStorageFactory::boxed(part.clone())),
-            ..AddTorrentOptions::default()
-        };
-        let engine = |error: anyhow::Error| DownloadError::Engine(format!("{error:#}"));
-        let mut progress = part.progress();
-        let metainfo = Metainfo {
-            info: InfoDict::clone(part.info()),
-            trackers: vec![],
-        }
-        .encode();
-        let added = self
-            .session
-            .add_torrent(AddTorrent::from_bytes(metainfo), Some(options))
-            .await
-            .map_err(engine)?;
-        let handle = added.into_handle();
-        let _beside = self.beside(part, peers);
-        let mut witness = Witness::new(info_hash, self.sources.clone());
-        let mut look = interval(LOOK_INTERVAL);
-        loop {
-            if part.is_complete() || part.failure().is_some() {
-                break;
-            }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                changed = progress.changed() => if changed.is_err() { break },
-                _ = look.tick() => {
-                    handle.iter().for_each(|handle| witness.look(handle));
-                    if part.bytes_done() == 0 {
-                        self.sources.gossip().ask_dial_backs(&info_hash);
-                    }
-                }
-            }
-        }
-        handle.iter().for_each(|handle| witness.look(handle));
-        if let Some(live) = handle.and_then(|torrent| torrent.live()) {
-            // Blocks that came twice, of pieces that did not have their hash, or of pieces that were not finished.
-            let stats = live.stats_snapshot();
-            let used = stats.downloaded_and_checked_bytes;
-            self.counters
-                .wasted(stats.fetched_bytes.saturating_sub(used));
-        }
-        let id = TorrentIdOrHash::Hash(Id20::new(*info_hash.as_bytes()));
-        self.session.delete(id, false).await.map_err(engine)?;
-        match part.failure() {
-            Some(reason) => Err(DownloadError::Engine(reason.to_owned())),
-            None => Ok(()),
-        }
-    }
-
-    /// What runs beside librqbit; ends when dropped.
-    fn beside(&self, part: &Arc<PartFile>, peers: Vec<SocketAddr>) -> JoinSet<()> {
-        let offered = Arc::new(Notify::new());
-        let mut beside = JoinSet::new();
-        if let Some(listener) = self.session.listen_addr() {
-            let wake_up = WakeUp {
-                listener,
-                part: part.clone(),
-                offered: offered.clone(),
-            };
-            beside.spawn(wake_up.run());
-        }
-        let companion = Companion {
-            part: part.clone(),
-            policy: self.policy.clone(),
-            tracker: self.tracker.clone(),
-            peer_id: PeerId::from_bytes(self.peer_id),
-            port: self.port,
-            offered,
-        };
-        beside.spawn(companion.run(peers));
-        beside
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Weak<Download>>> {

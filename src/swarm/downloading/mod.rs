@@ -2,6 +2,8 @@
 
 mod companion;
 mod downloads;
+mod engine;
+mod info_finder;
 mod local_tracker;
 mod metadata;
 mod reuse;

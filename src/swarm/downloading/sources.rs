@@ -58,6 +58,11 @@ impl Sources {
         &self.gossip
     }
 
+    /// Whether there is anybody to ask.
+    pub fn has_any(&self) -> bool {
+        !self.peers.is_empty() || self.gossip.has_neighbours()
+    }
+
     /// Whom to ask for this payload, the best first.
     pub fn of(&self, info_hash: &InfoHash) -> Vec<SocketAddr> {
         let Ranked {

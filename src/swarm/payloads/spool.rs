@@ -157,8 +157,8 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use crate::swarm::payloads::PayloadDirectory;
     use super::*;
+    use crate::swarm::payloads::PayloadDirectory;
     use tokio::sync::Semaphore;
 
     #[tokio::test]

@@ -1,0 +1,232 @@
+//! librqbit: one session for all downloads, with our storage, our tracker and our own talk beside it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use librqbit::api::TorrentIdOrHash;
+use librqbit::{
+    AddTorrent, AddTorrentOptions, ConnectionOptions, ListenerOptions, PeerConnectionOptions,
+    Session, SessionOptions,
+};
+use librqbit_core::hash_id::Id20;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::runtime::Counters;
+use crate::swarm::payloads::PartFile;
+use crate::swarm::protocol::PeerId;
+use crate::swarm::share::SharePolicy;
+use crate::torrent::{InfoDict, InfoHash, Metainfo};
+
+use super::companion::Companion;
+use super::downloads::DownloadError;
+use super::local_tracker::{LocalTracker, POLL};
+use super::sources::Sources;
+use super::storage::PartStorageFactory;
+use super::wake_up::WakeUp;
+use super::way_out::WayOut;
+use super::witness::Witness;
+
+/// librqbit's permits for disk work. Each write holds one for a moment; the default of 8 starves 25 parallel NARs.
+const DISK_PERMITS: usize = 64;
+/// Torrents whose first check may run at once: it only reads what a part file holds.
+const PARALLEL_CHECKS: usize = 32;
+/// Requests in flight per peer. 16 KiB each: 2 MiB fill 100 Mbit/s at 160 ms.
+const REQUEST_WINDOW: usize = 128;
+/// Peers that a download starts with; each costs a connection, and more follow through the tracker.
+const MAX_FIRST_PEERS: usize = 80;
+/// How often it is looked at who delivers.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PEER_SILENCE: Duration = Duration::from_secs(20);
+
+/// What the engine is made of.
+pub struct EngineParts<'a> {
+    /// Where librqbit believes to keep its files; it writes nothing there.
+    pub directory: &'a Path,
+    pub sources: Arc<Sources>,
+    pub counters: Arc<Counters>,
+    pub policy: Arc<SharePolicy>,
+    pub peer_id: [u8; 20],
+    /// Where the seeder is reached.
+    pub port: u16,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+pub struct Engine {
+    session: Arc<Session>,
+    tracker: Arc<LocalTracker>,
+    sources: Arc<Sources>,
+    counters: Arc<Counters>,
+    policy: Arc<SharePolicy>,
+    peer_id: [u8; 20],
+    port: u16,
+}
+
+impl Engine {
+    pub async fn start(parts: EngineParts<'_>) -> Result<Self, DownloadError> {
+        let EngineParts {
+            directory,
+            sources,
+            counters,
+            policy,
+            peer_id,
+            port,
+            tasks,
+            stop,
+        } = parts;
+        let local = DownloadError::Local;
+        let tracker = LocalTracker::start(sources.clone(), stop.clone())
+            .await
+            .map_err(local)?;
+        // Holders behind NAT connect to our port, and from there to this one.
+        let listen = ListenerOptions {
+            listen_addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            ipv4_only: true,
+            ..ListenerOptions::default()
+        };
+        let way_out = WayOut::start(&tasks, &stop).await.map_err(local)?;
+        let connect = ConnectionOptions {
+            proxy_url: Some(way_out.url()),
+            ..ConnectionOptions::default()
+        };
+        let options = SessionOptions {
+            dht: None,
+            listen: Some(listen),
+            connect: Some(connect),
+            disable_upload: true,
+            disable_local_service_discovery: true,
+            peer_id: Some(Id20::new(peer_id)),
+            concurrent_init_limit: Some(PARALLEL_CHECKS),
+            runtime_worker_threads: Some(DISK_PERMITS),
+            cancellation_token: Some(stop),
+            ..SessionOptions::default()
+        };
+        let session = Session::new_with_opts(directory.to_owned(), options)
+            .await
+            .map_err(failure)?;
+        if let Some(address) = session.listen_addr() {
+            sources.gossip().dial_backs.set_engine(address.port());
+        }
+        Ok(Self {
+            session,
+            tracker,
+            sources,
+            counters,
+            policy,
+            peer_id,
+            port,
+        })
+    }
+
+    /// Downloads until all pieces are there, the part file has failed, or `stop`.
+    pub async fn run(
+        &self,
+        part: &Arc<PartFile>,
+        stop: &CancellationToken,
+    ) -> Result<(), DownloadError> {
+        let info_hash = part.info_hash();
+        let mut peers = self.sources.of(&info_hash);
+        peers.truncate(MAX_FIRST_PEERS);
+        self.sources.gossip().ask_dial_backs(&info_hash);
+        self.tracker.register(info_hash, &peers);
+        let options = AddTorrentOptions {
+            overwrite: true,
+            initial_peers: Some(peers.clone()),
+            trackers: Some(vec![self.tracker.url()]),
+            force_tracker_interval: Some(POLL),
+            peer_opts: Some(PeerConnectionOptions {
+                connect_timeout: Some(CONNECT_TIMEOUT),
+                read_write_timeout: Some(PEER_SILENCE),
+                max_request_window: Some(REQUEST_WINDOW),
+                ..PeerConnectionOptions::default()
+            }),
+            storage_factory: Some(PartStorageFactory::boxed(part.clone())),
+            ..AddTorrentOptions::default()
+        };
+        let mut progress = part.progress();
+        let metainfo = Metainfo {
+            info: InfoDict::clone(part.info()),
+            trackers: vec![],
+        }
+        .encode();
+        let added = self
+            .session
+            .add_torrent(AddTorrent::from_bytes(metainfo), Some(options))
+            .await
+            .map_err(failure)?;
+        let handle = added.into_handle();
+        let _beside = self.beside(part, peers);
+        let mut witness = Witness::new(info_hash, self.sources.clone());
+        let mut look = interval(LOOK_INTERVAL);
+        loop {
+            if part.is_complete() || part.failure().is_some() {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = progress.changed() => if changed.is_err() { break },
+                _ = look.tick() => {
+                    handle.iter().for_each(|handle| witness.look(handle));
+                    if part.bytes_done() == 0 {
+                        self.sources.gossip().ask_dial_backs(&info_hash);
+                    }
+                }
+            }
+        }
+        handle.iter().for_each(|handle| witness.look(handle));
+        if let Some(live) = handle.and_then(|torrent| torrent.live()) {
+            // Blocks that came twice, of pieces that did not have their hash, or of pieces that were not finished.
+            let stats = live.stats_snapshot();
+            let used = stats.downloaded_and_checked_bytes;
+            self.counters
+                .wasted(stats.fetched_bytes.saturating_sub(used));
+        }
+        let id = TorrentIdOrHash::Hash(Id20::new(*info_hash.as_bytes()));
+        self.session.delete(id, false).await.map_err(failure)?;
+        match part.failure() {
+            Some(reason) => Err(DownloadError::Engine(reason.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// The download has ended: nobody is asked for it any more.
+    pub fn forget(&self, info_hash: &InfoHash) {
+        self.tracker.forget(info_hash);
+        self.sources.gossip().dial_backs.forget(info_hash);
+    }
+
+    /// What runs beside librqbit; ends when dropped.
+    fn beside(&self, part: &Arc<PartFile>, peers: Vec<SocketAddr>) -> JoinSet<()> {
+        let offered = Arc::new(Notify::new());
+        let mut beside = JoinSet::new();
+        if let Some(listener) = self.session.listen_addr() {
+            let wake_up = WakeUp {
+                listener,
+                part: part.clone(),
+                offered: offered.clone(),
+            };
+            beside.spawn(wake_up.run());
+        }
+        let companion = Companion {
+            part: part.clone(),
+            policy: self.policy.clone(),
+            tracker: self.tracker.clone(),
+            peer_id: PeerId::from_bytes(self.peer_id),
+            port: self.port,
+            offered,
+        };
+        beside.spawn(companion.run(peers));
+        beside
+    }
+}
+
+fn failure(error: anyhow::Error) -> DownloadError {
+    DownloadError::Engine(format!("{error:#}"))
+}
