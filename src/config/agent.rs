@@ -195,11 +195,8 @@ impl Checker<'_> {
     }
 
     fn warn_of_swarm(&self, swarm: &SwarmSection, warnings: &mut Vec<String>) {
-        if swarm.upnp {
-            warnings.push(
-                "swarm.upnp: ports are not mapped by this version; open the peer port yourself"
-                    .to_owned(),
-            );
+        if swarm.upnp && swarm.share != "public" {
+            warnings.push("swarm.upnp: not used unless share = \"public\"".to_owned());
         }
         if !swarm.bootstrap.is_empty() && !swarm.dht {
             warnings.push("swarm.bootstrap: not used with dht = false".to_owned());
@@ -267,6 +264,7 @@ impl Checker<'_> {
                 dht: section.dht,
                 bootstrap: self.parse_all("swarm.bootstrap", &section.bootstrap)?,
                 lsd: section.lsd,
+                upnp: section.upnp,
             },
             neighbours,
             seedbox,

@@ -54,6 +54,7 @@ impl SwarmOptions {
                 self.discovery.bootstrap != new.discovery.bootstrap,
             ),
             ("swarm.lsd", self.discovery.lsd != new.discovery.lsd),
+            ("swarm.upnp", self.discovery.upnp != new.discovery.upnp),
             ("swarm.neighbours", self.neighbours != new.neighbours),
             (
                 "swarm.recreate_threads",

@@ -113,6 +113,12 @@ impl SharePolicy {
         self.rules.send_replace(Rules { share, networks });
     }
 
+    /// Returns when `share` is one that fits.
+    pub async fn until(&self, fits: impl Fn(Share) -> bool) {
+        // The sender lives as long as this policy.
+        let _ = self.rules.subscribe().wait_for(|r| fits(r.share)).await;
+    }
+
     /// Whether bytes, announces or lists may go to this address.
     pub fn allows(&self, address: SocketAddr) -> bool {
         match self.share() {

@@ -28,6 +28,7 @@ mod nat;
 mod nix_and_failures;
 mod passwords;
 mod paths_leave_the_offer;
+mod port_mapping;
 mod publishing;
 mod real_nix_substitutes;
 mod release_files;

@@ -91,6 +91,7 @@ fn options(
                 dht: false,
                 bootstrap: vec![],
                 lsd: false,
+                upnp: false,
             },
             neighbours: 16,
             seedbox: role == Role::Seedbox,

@@ -4,6 +4,7 @@ pub mod dht;
 mod lsd;
 mod peers;
 mod pointers;
+mod port_mapping;
 mod trackers;
 
 pub use peers::{MAX_PEERS, PeerBook, PeerOrigin};
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::swarm::share::SharePolicy;
 use dht::{Dht, DhtParts, DhtView};
 use lsd::Lsd;
+use port_mapping::PortMapping;
 
 /// What the configuration says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct DiscoveryOptions {
     /// Literal addresses of DHT nodes; empty means the well-known ones.
     pub bootstrap: Vec<SocketAddr>,
     pub lsd: bool,
+    /// Whether the router is asked to forward the peer port.
+    pub upnp: bool,
 }
 
 /// What the rest of the swarm lends.
@@ -85,6 +89,14 @@ impl Discovery {
             tasks.spawn(lsd.run(stop.clone()));
             seen
         });
+        if options.upnp {
+            let mapping = PortMapping {
+                port: parts.listen.port(),
+                policy: parts.policy.clone(),
+            };
+            let stop = stop.clone();
+            tasks.spawn(async move { stop.run_until_cancelled(mapping.run()).await });
+        }
         Self {
             dht,
             lsd,

@@ -96,6 +96,12 @@ impl NodeConfig {
         self
     }
 
+    /// Asks its router to forward the peer port.
+    pub fn upnp(mut self) -> Self {
+        self.discovery += "upnp = true\n";
+        self
+    }
+
     /// Serves release files to Nix.
     pub fn expressions(mut self) -> Self {
         let shim = "[shim]\n";

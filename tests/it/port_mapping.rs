@@ -1,0 +1,83 @@
+//! A machine behind NAT whose router speaks UPnP is reached from outside once it serves the public.
+
+use std::{fs, path::PathBuf};
+
+use crate::lab::{
+    ChildProcess, Closure, Hosts, Need, Nix, Node, NodeConfig, Publication, Scratch, Substitution,
+    Way,
+};
+
+const NEEDS: [Need; 4] = [
+    Need::NIX,
+    Need::Namespaces,
+    Need::Program("nft"),
+    Need::Program("miniupnpd"),
+];
+const PORT: u16 = 6881;
+/// What miniupnpd fills, as its package makes it.
+const TABLE: &str = "table inet upnp {
+    chain miniupnpd { }
+    chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
+    chain prerouting_miniupnpd { }
+    chain postrouting_miniupnpd { }
+}";
+
+/// A router's own daemon, on host `k`.
+fn router(hosts: &Hosts, k: u8, directory: PathBuf) -> ChildProcess {
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    hosts.run(k, "nft", &["-f", &file("table.nft", TABLE)]);
+    let leases = directory.join("leases");
+    let config = format!(
+        "ext_ifname=eth0\next_ip=1.2.3.4\nlistening_ip=eth1\nenable_upnp=yes\nsecure_mode=yes\nforce_igd_desc_v1=yes\n\
+         upnp_table_name=upnp\nupnp_nat_table_name=upnp\nlease_file={}\n\
+         uuid=00000000-0000-4000-8000-000000000001\nallow 1024-65535 0.0.0.0/0 1024-65535\n",
+        leases.display()
+    );
+    let mut command = hosts.place(k).command("miniupnpd");
+    command.args(["-d", "-f", &file("miniupnpd.conf", &config)]);
+    command.arg("-P").arg(directory.join("pid"));
+    ChildProcess::start(command, &directory, "miniupnpd")
+}
+
+#[test]
+fn the_router_is_asked_for_a_way_in() {
+    if !Need::all("the_router_is_asked_for_a_way_in", &NEEDS) {
+        return;
+    }
+    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    let publication = Publication::of(&nix, closure, scratch.root());
+    let mut hosts = Hosts::new(2);
+    let inside = hosts.behind(2, Way::Nat);
+    let _router = router(&hosts, 2, scratch.directory("router"));
+    let holder = NodeConfig::store_seedbox(scratch.path("holder"), &closure.root)
+        .follow(&publication)
+        .upnp()
+        .share("public")
+        .listen(hosts.address_behind(2))
+        .port(PORT);
+    let holder = Node::start_in(&inside, &holder);
+    holder.wait_for_offer(closure.paths.len());
+
+    // It knows the router's address, and the holder knows nobody.
+    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
+        .follow(&publication)
+        .trust(&publication.keys.narinfo)
+        .listen(hosts.address(1))
+        .peer((hosts.address(2), PORT).into());
+    let agent = Node::start_in(&hosts.place(1), &agent);
+    agent.wait("neighbour", |s| s["swarm"]["neighbours"] == 1);
+    let substitution = Substitution {
+        nix: &nix,
+        place: &hosts.place(1),
+        shim: agent.shim,
+        key: &publication.keys.narinfo,
+        to: &scratch.path("store"),
+    };
+    substitution.fetch(closure);
+    assert_eq!(agent.bytes("swarm"), closure.nar_bytes());
+    assert!(holder.bytes("uploaded") > 0);
+}
