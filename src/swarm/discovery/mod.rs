@@ -1,4 +1,5 @@
-//! Where agents of the followed channels are met without being configured: the DHT and the LAN.
+//! Where agents of the followed channels are met without being configured: the DHT and the LAN;
+//! and how others get through to here.
 
 pub mod dht;
 mod lsd;
