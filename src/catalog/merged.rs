@@ -26,7 +26,8 @@ pub struct PlainFile {
 }
 
 impl Release {
-    /// `layers` are those of the header, in its order: `Layer::parse` has checked each against its entry.
+    /// `layers` are those of the header, in its order: `Layer::parse` has checked each against its entry. The first of the
+    /// `files` is the manifest.
     pub fn new(manifest: VerifiedManifest, layers: Vec<Arc<Layer>>, files: Vec<PlainFile>) -> Self {
         Self {
             manifest: Arc::new(manifest),
@@ -43,7 +44,12 @@ impl Release {
         &self.manifest
     }
 
-    /// The manifest itself and its layers, as files that others may fetch.
+    /// What a pointer to it names.
+    pub fn info_hash(&self) -> Option<InfoHash> {
+        self.files.first().map(|manifest| manifest.info.info_hash())
+    }
+
+    /// The manifest itself, its layers and what is kept of its release files, as files that others may fetch.
     pub fn plain_files(&self) -> &[PlainFile] {
         &self.files
     }

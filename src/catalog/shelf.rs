@@ -23,7 +23,7 @@ use crate::manifest::{
     ChannelName, Layer, LayerEntry, ReleaseFile, SignedManifest, VerifiedManifest, VerifyError,
 };
 use crate::nix::PublicKey;
-use crate::torrent::InfoDict;
+use crate::torrent::{InfoDict, TorrentError};
 
 use super::merged::{PlainFile, Release};
 
@@ -43,6 +43,8 @@ pub enum ShelfError {
     FileHash(String),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error("the manifest as a torrent: {0}")]
+    Torrent(#[from] TorrentError),
 }
 
 pub struct Shelf {
@@ -159,13 +161,10 @@ impl Shelf {
         let path = self.manifests().join(sequence.to_string());
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
         // It was accepted when it came: only newer ones must not fall behind the newest.
-        let manifest = SignedManifest::parse(&bytes)?.verify(
-            &self.channel,
-            std::slice::from_ref(&self.key),
-            0,
-        )?;
-        let mut files = Vec::new();
-        files.extend(manifest_info(&bytes).map(|info| PlainFile { path, info }));
+        let signed = SignedManifest::parse(&bytes)?;
+        let info = signed.info_dict()?;
+        let manifest = signed.verify(&self.channel, std::slice::from_ref(&self.key), 0)?;
+        let mut files = vec![PlainFile { path, info }];
         let mut layers = Vec::with_capacity(manifest.header().layers.len());
         for entry in &manifest.header().layers {
             let path = self.layer_path(entry);
@@ -274,10 +273,6 @@ fn read_file(listed: &ReleaseFile, path: PathBuf) -> Option<PlainFile> {
     }
     let info = InfoDict::of_file(&listed.name, &bytes).ok()?;
     Some(PlainFile { path, info })
-}
-
-fn manifest_info(bytes: &[u8]) -> Option<InfoDict> {
-    SignedManifest::parse(bytes).ok()?.info_dict().ok()
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ShelfError> {

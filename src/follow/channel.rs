@@ -127,7 +127,7 @@ impl Channel {
         let (name, key) = (&options.name, options.key.bytes());
         let minimum = shelf.minimum_sequence()?;
         swarm.pointers().follow(name, &key, minimum);
-        Ok(Self {
+        let channel = Self {
             shelf,
             topic: name.topic(&key),
             reader: ManifestReader::new(&options.source, swarm.downloads())?,
@@ -136,7 +136,19 @@ impl Channel {
             downloads: swarm.downloads().clone(),
             releases,
             errors: Default::default(),
-        })
+        };
+        channel.tell_arrival();
+        Ok(channel)
+    }
+
+    /// The pointer to the newest release that is here is passed on from now on.
+    fn tell_arrival(&self) {
+        if let Some(newest) = self.releases.first()
+            && let Some(manifest) = newest.info_hash()
+        {
+            self.pointers
+                .arrived(&self.topic, self.sequence(), manifest);
+        }
     }
 
     pub fn releases(&self) -> &[Release] {
@@ -166,32 +178,41 @@ impl Channel {
         newest.map_or(0, |release| release.header().sequence)
     }
 
+    /// The sequence of the newest pointer; 0 for none.
     fn pointed(&self) -> u64 {
-        let newest = self.pointers.newest(&self.topic);
-        newest.map_or(0, |pointer| pointer.sequence())
+        let known = self.pointers.beyond(&self.topic, 0);
+        known.first().map_or(0, |pointer| pointer.sequence())
     }
 
+    /// Gets the newest release that can be had. The newest pointer may lead to nothing: then the next one is tried.
     async fn follow_pointer(&mut self) -> Result<bool, FollowError> {
-        loop {
-            let pointer = self.pointers.newest(&self.topic);
-            let Some(pointer) = pointer.filter(|p| p.sequence() > self.sequence()) else {
-                return match (&self.reader, self.releases.is_empty()) {
-                    (None, true) => Err(FollowError::NoPointer),
-                    _ => Ok(false),
+        'newest: loop {
+            let pointers = self.pointers.beyond(&self.topic, self.sequence());
+            let newest = pointers.first().map_or(0, |newest| newest.sequence());
+            let mut failed = None;
+            for pointer in &pointers {
+                let reader = ManifestReader::swarm(pointer.manifest(), self.downloads.clone());
+                let newer = newer_pointer(self.pointers.clone(), self.topic, newest);
+                let read = async {
+                    let bytes = reader.manifest().await?;
+                    self.accept(&reader, bytes, Some(pointer.sequence())).await
                 };
-            };
-            let reader = ManifestReader::swarm(pointer.manifest(), self.downloads.clone());
-            let pointed = pointer.sequence();
-            let newer = newer_pointer(self.pointers.clone(), self.topic, pointed);
-            let read = async {
-                let bytes = reader.manifest().await?;
-                self.accept(&reader, bytes, Some(pointed)).await
-            };
-            tokio::select! {
-                read = read => return read,
-                // Whoever is slow to give an old release does not keep us from the new one.
-                () = newer => {}
+                tokio::select! {
+                    read = read => match read {
+                        Ok(news) => return Ok(news),
+                        Err(error) => failed = failed.or(Some(error)),
+                    },
+                    // Whoever is slow to give an old release does not keep us from the new one.
+                    () = newer => continue 'newest,
+                }
             }
+            return match failed {
+                Some(error) => Err(error),
+                None if self.reader.is_none() && self.releases.is_empty() => {
+                    Err(FollowError::NoPointer)
+                }
+                None => Ok(false),
+            };
         }
     }
 
@@ -224,7 +245,7 @@ impl Channel {
             false => self.accept(reader, bytes, None).await?,
         };
         // Passed on by whoever reads the publisher's directory; looked at only when it can be new.
-        if self.pointed() < self.sequence()
+        if self.pointers.here(&self.topic).is_none()
             && let Ok(bytes) = reader.pointer().await
             && let Err(error) = self.pointers.offer_bytes(&bytes)
         {
@@ -289,6 +310,7 @@ impl Channel {
         self.shelf.put(&manifest)?;
         // Reading back shares the layers of older releases and drops what is kept no longer.
         self.releases = self.shelf.load()?;
+        self.tell_arrival();
         Ok(true)
     }
 
@@ -353,10 +375,7 @@ impl Channel {
 /// Until there is a pointer beyond `sequence`.
 async fn newer_pointer(pointers: Arc<Pointers>, topic: InfoHash, sequence: u64) {
     let mut news = pointers.subscribe();
-    let newer = |_: &u64| {
-        let newest = pointers.newest(&topic);
-        newest.is_some_and(|pointer| pointer.sequence() > sequence)
-    };
+    let newer = |_: &u64| !pointers.beyond(&topic, sequence).is_empty();
     if news.wait_for(newer).await.is_err() {
         // Nobody can bring one any more.
         std::future::pending::<()>().await;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::manifest::{
     LayerEntry, MAX_LAYER_BYTES, MAX_MANIFEST_BYTES, MAX_POINTER_BYTES, ReleaseFile,
 };
-use crate::swarm::{DownloadError, Downloads, Expected, Fetch, Wanted};
+use crate::swarm::{DownloadError, Downloads, Expected, Fetch, PartFile, Wanted};
 use crate::torrent::InfoHash;
 use crate::upstream::{Upstream, UpstreamError, UpstreamOptions};
 
@@ -23,9 +23,9 @@ use super::manifest_source::ManifestSource;
 
 /// From the request to the answer's head.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(15);
-/// A whole body, whose end a slow server could put off for ever: this, and a second for every `HTTP_SLOWEST` bytes.
-const HTTP_PATIENCE: Duration = Duration::from_secs(60);
-const HTTP_SLOWEST: u64 = 100_000;
+/// A whole file, whose end a slow server or peer could put off for ever: this, and a second for every `SLOWEST` bytes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SLOWEST: u64 = 100_000;
 /// A swarm that brings no piece for so long is given up until the next attempt; what came is kept.
 const SWARM_SILENCE: Duration = Duration::from_secs(60);
 /// A release file is read whole: nixexprs.tar.xz has 30 MB.
@@ -52,6 +52,13 @@ pub enum ReadError {
     Download(#[from] DownloadError),
     #[error("the download of {0} ended before it was complete")]
     Incomplete(InfoHash),
+    #[error(
+        "the swarm is too slow: {info_hash} has not come within {patience:?}; it goes on from there"
+    )]
+    SlowSwarm {
+        info_hash: InfoHash,
+        patience: Duration,
+    },
 }
 
 #[derive(Clone)]
@@ -176,7 +183,7 @@ async fn read_file(path: PathBuf, limit: u64) -> Result<Bytes, ReadError> {
 
 async fn fetch(upstream: &Arc<Upstream>, path: &str, limit: u64) -> Result<Bytes, ReadError> {
     let url = format!("{}{path}", upstream.url());
-    let patience = HTTP_PATIENCE + Duration::from_secs(limit / HTTP_SLOWEST);
+    let patience = patience(limit);
     let read = timeout(patience, fetch_whole(upstream, path, &url, limit)).await;
     read.unwrap_or(Err(ReadError::Slow { url, patience }))
 }
@@ -215,13 +222,12 @@ async fn download(
         Fetch::Running(download) => download,
     };
     let part = download.part();
-    let mut progress = part.progress();
-    while !part.is_complete() && part.failure().is_none() {
-        let changed = timeout(SWARM_SILENCE, progress.changed()).await;
-        if !matches!(changed, Ok(Ok(()))) {
-            return Err(ReadError::Incomplete(info_hash));
-        }
-    }
+    let patience = patience(part.info().length);
+    let whole = timeout(patience, wait_for_whole(part)).await;
+    whole.map_err(|_| ReadError::SlowSwarm {
+        info_hash,
+        patience,
+    })?;
     if !part.is_complete() {
         return Err(ReadError::Incomplete(info_hash));
     }
@@ -232,4 +238,20 @@ async fn download(
         source,
     })?;
     Ok(bytes.freeze())
+}
+
+/// Until all of it is here, or nothing comes any more.
+async fn wait_for_whole(part: &PartFile) {
+    let mut progress = part.progress();
+    while !part.is_complete() && part.failure().is_none() {
+        let changed = timeout(SWARM_SILENCE, progress.changed()).await;
+        if !matches!(changed, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// How long so many bytes are waited for.
+fn patience(bytes: u64) -> Duration {
+    PATIENCE + Duration::from_secs(bytes / SLOWEST)
 }

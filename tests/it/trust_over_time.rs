@@ -98,8 +98,7 @@ fn an_old_release_stays_old_after_a_restart() {
     let mut replayer = TopicPeer::connect(agent.peer, topic(&lab.first), 1);
     replayer.say_hello(0, &[]);
     let pointer = fs::read(lab.first.out.join("pointer")).unwrap();
-    let length = format!("d7:pointer{}:", pointer.len());
-    assert!(replayer.say(&[length.as_bytes(), &pointer, b"e"].concat()));
+    replayer.say_pointer(&pointer);
     assert_eq!(sequence(&agent), 2);
 }
 
@@ -180,8 +179,7 @@ fn a_pointer_to_nothing_does_no_harm() {
     let pointer = lab.first.pointer(9);
     let mut liar = TopicPeer::connect(agent.peer, topic(&lab.first), 1);
     liar.say_hello(0, &[]);
-    let length = format!("d7:pointer{}:", pointer.len());
-    assert!(liar.say(&[length.as_bytes(), &pointer, b"e"].concat()));
+    liar.say_pointer(&pointer);
     agent.wait("attempt to follow it", |status| {
         last_error(status).contains("downloading from the swarm")
     });
@@ -189,6 +187,36 @@ fn a_pointer_to_nothing_does_no_harm() {
     install(&lab.second.out, &source);
     wait_for("second release", SOON, || {
         (sequence(&agent) == 2).then_some(())
+    });
+    assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 200);
+}
+
+/// Nor does it keep the release before it from a machine that comes later and knows nothing else.
+#[test]
+fn behind_a_pointer_to_nothing_the_release_before_it_is_found() {
+    let Some(lab) = Lab::new("behind_a_pointer_to_nothing_the_release_before_it_is_found") else {
+        return;
+    };
+    let seedbox = lab.scratch.path("seedbox");
+    let seedbox = NodeConfig::store_seedbox(seedbox, &lab.closure.root).follow(&lab.second);
+    let seedbox = Node::start(&seedbox);
+    let mut liar = TopicPeer::connect(seedbox.peer, topic(&lab.second), 1);
+    liar.say_hello(0, &[]);
+    (7..30).for_each(|sequence| liar.say_pointer(&lab.first.pointer(sequence)));
+    seedbox.wait("attempt to follow it", |status| {
+        last_error(status).contains("downloading from the swarm")
+    });
+    let agent = NodeConfig::agent(lab.scratch.path("agent"), &lab.scratch.path("store"));
+    let agent = agent
+        .link(lab.second.text("link"))
+        .trust(&lab.keys.narinfo)
+        .peer(seedbox.peer);
+    let agent = Node::start(&agent);
+    let status = agent.wait_for_channel();
+    assert_eq!(status["channels"][0]["sequence"], 2, "{status}");
+    // What stands in the way of the newest is said as well.
+    agent.wait("reason", |status| {
+        last_error(status).contains("downloading from the swarm")
     });
     assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 200);
 }

@@ -44,7 +44,7 @@ const KEPT_NODES: usize = 40;
 const MAX_KEPT_FILE: u64 = 64 * 1024;
 /// Between two looks at each channel. News travel by gossip; the DHT is for those who have nobody to ask.
 const ROUND: Duration = Duration::from_secs(300);
-/// While a channel has no pointer yet.
+/// While a channel has no release with a pointer yet.
 const HASTY_ROUND: Duration = Duration::from_secs(30);
 /// While hardly anybody answers: a round then costs next to nothing.
 const LONELY_ROUND: Duration = Duration::from_secs(5);
@@ -148,7 +148,7 @@ impl Dht {
         for topic in self.parts.pointers.followed() {
             self.pointer(node, &topic, announces).await;
             self.agents(node, &topic, announces).await;
-            complete &= self.parts.pointers.newest(&topic.info_hash).is_some();
+            complete &= self.parts.pointers.here(&topic.info_hash).is_some();
         }
         let (info, nodes) = (node.info().await, node.to_bootstrap().await);
         self.parts.view.send_replace(DhtView {
@@ -165,7 +165,8 @@ impl Dht {
         }
     }
 
-    /// Gets the pointer; gives ours where the DHT lags behind, and from time to time.
+    /// Gets the pointer; gives ours where the DHT lags behind, and from time to time. Nobody keeps one alive whose release
+    /// does not exist: only what is here is put.
     async fn pointer(&mut self, node: &AsyncDht, topic: &Topic, announces: bool) {
         let salt = topic.channel.as_str().as_bytes();
         let mut items = node.get_mutable(&topic.key, Some(salt), None);
@@ -185,13 +186,13 @@ impl Dht {
             }
         };
         let _ = timeout(QUERY, read).await;
-        let newest = self.parts.pointers.newest(&topic.info_hash);
-        let Some(newest) = newest.filter(|_| announces) else {
+        let here = self.parts.pointers.here(&topic.info_hash);
+        let Some(here) = here.filter(|_| announces) else {
             return;
         };
         let done = self.done.entry(topic.info_hash).or_default();
-        if best < newest.sequence() || is_due(done.put, PUT_AGAIN) {
-            match put(node, &newest).await {
+        if best < here.sequence() || is_due(done.put, PUT_AGAIN) {
+            match put(node, &here).await {
                 Ok(_) => done.put = Some(Instant::now()),
                 Err(error) => {
                     tracing::debug!(channel = %topic.channel, error, "the pointer was not put");

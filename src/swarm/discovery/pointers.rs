@@ -1,10 +1,11 @@
-//! The newest pointer of each followed channel, whoever brought it: gossip, the DHT, the publisher's directory.
+//! The newest pointers of each followed channel, whoever brought them: gossip, the DHT, the publisher's directory.
 //!
 //! ```text
-//! STATE/pointers/TOPIC   the signed item, as `manifest::Pointer` writes it
+//! STATE/pointers/TOPIC   l120:...120:...e   the signed items, as `manifest::Pointer` writes them, the newest first
 //! ```
-//! A pointer is kept on disk, so that a restart knows the newest release before it has met anybody, and can pass it on:
-//! passing on needs the signature, not the key.
+//! Pointers are kept on disk, so that a restart knows the newest release before it has met anybody, and can pass it on:
+//! passing on needs the signature, not the key. The newest may lead to nothing, when its publisher died in the act or
+//! lies. So a few older ones are kept beside it, and beside the newest the one is passed on whose release is here.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,17 +15,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-use crate::manifest::{ChannelName, Pointer, PointerError};
+use crate::manifest::{ChannelName, MAX_POINTER_BYTES, Pointer, PointerError};
 use crate::torrent::InfoHash;
+use crate::torrent::bencode::{BencodeError, Reader, Writer};
+
+/// Pointers that are kept of a channel: the newest, and what is tried when it leads to nothing.
+const MAX_KNOWN: usize = 8;
 
 /// What became of an offered pointer that is correctly signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offered {
-    /// The newest until now; whoever subscribed is told.
+    /// Beyond the release that is here; whoever subscribed is told.
     Accepted,
-    /// The very one that is kept.
+    /// One of those that are kept.
     Known,
-    /// Not newer than what is kept, or below the minimum.
+    /// Behind the release that is here, or behind all that are kept.
     Older,
     /// Of a channel that is not followed here.
     Unfollowed,
@@ -43,7 +48,39 @@ struct Kept {
     topic: Topic,
     /// Nothing below this sequence counts any more.
     minimum: u64,
-    newest: Option<Arc<Pointer>>,
+    /// The manifest of the newest release that is here.
+    here: Option<InfoHash>,
+    /// The newest first.
+    known: Vec<Arc<Pointer>>,
+}
+
+impl Kept {
+    fn add(&mut self, pointer: Pointer) -> Offered {
+        if self.known.iter().any(|known| **known == pointer) {
+            return Offered::Known;
+        }
+        let behind = |known: &Arc<Pointer>| known.sequence() < pointer.sequence();
+        let at = self.known.iter().position(behind);
+        let at = at.unwrap_or(self.known.len());
+        if pointer.sequence() < self.minimum || at == MAX_KNOWN {
+            return Offered::Older;
+        }
+        self.known.insert(at, Arc::new(pointer));
+        // The one whose release is here is the last one that may go.
+        if self.known.len() > MAX_KNOWN {
+            let oldest = self.known.iter().rposition(|known| !self.is_here(known));
+            let oldest = oldest.unwrap_or(MAX_KNOWN);
+            self.known.remove(oldest);
+            if oldest == at {
+                return Offered::Older;
+            }
+        }
+        Offered::Accepted
+    }
+
+    fn is_here(&self, pointer: &Pointer) -> bool {
+        pointer.sequence() == self.minimum && self.here == Some(pointer.manifest())
+    }
 }
 
 /// All of them; cheap to ask, and `subscribe` wakes whoever waits for news.
@@ -64,23 +101,37 @@ impl Pointers {
         }))
     }
 
-    /// From now on pointers of this channel are taken, from `minimum` on; one that an earlier run kept counts at once.
+    /// From now on pointers of this channel are taken, from `minimum` on; what an earlier run kept counts at once.
     pub fn follow(&self, channel: &ChannelName, key: &[u8; 32], minimum: u64) {
         let topic = channel.topic(key);
-        let kept = fs::read(self.path(&topic)).ok();
-        let kept = kept.and_then(|bytes| Pointer::parse(&bytes).ok());
-        let kept = kept.filter(|pointer| pointer.target() == topic);
-        let newest = kept.filter(|pointer| pointer.sequence() >= minimum);
-        let kept = Kept {
+        let mut kept = Kept {
             topic: Topic {
                 info_hash: topic,
                 channel: channel.clone(),
                 key: *key,
             },
             minimum,
-            newest: newest.map(Arc::new),
+            here: None,
+            known: vec![],
         };
+        let read = fs::read(self.path(&topic)).ok();
+        let read = read.and_then(|bytes| decode(&bytes).ok());
+        for pointer in read.into_iter().flatten() {
+            if pointer.target() == topic {
+                kept.add(pointer);
+            }
+        }
         self.lock().insert(topic, kept);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// The release with this manifest is here: pointers to older ones count no more, and its own is passed on.
+    pub fn arrived(&self, topic: &InfoHash, sequence: u64, manifest: InfoHash) {
+        if let Some(kept) = self.lock().get_mut(topic) {
+            kept.minimum = sequence;
+            kept.here = Some(manifest);
+            kept.known.retain(|known| known.sequence() >= sequence);
+        }
         self.version.send_modify(|version| *version += 1);
     }
 
@@ -99,7 +150,7 @@ impl Pointers {
     /// Takes a pointer from anybody: `Err` if it is not one or not signed by the key that it names.
     pub fn offer_bytes(&self, bytes: &[u8]) -> Result<Offered, PointerError> {
         // Neighbours repeat what everybody knows: that costs no signature check.
-        let known = |kept: &Kept| kept.newest.as_ref().is_some_and(|p| p.encode() == bytes);
+        let known = |kept: &Kept| kept.known.iter().any(|p| p.encode() == bytes);
         if self.lock().values().any(known) {
             return Ok(Offered::Known);
         }
@@ -108,21 +159,17 @@ impl Pointers {
 
     /// A pointer vouches for itself: its topic is made of the key that signed it.
     pub fn offer(&self, pointer: Pointer) -> Offered {
-        let (topic, sequence) = (pointer.target(), pointer.sequence());
-        let encoded = pointer.encode();
-        {
+        let topic = pointer.target();
+        let encoded = {
             let mut topics = self.lock();
             let Some(kept) = topics.get_mut(&topic) else {
                 return Offered::Unfollowed;
             };
-            match &kept.newest {
-                Some(newest) if **newest == pointer => return Offered::Known,
-                // One sequence, one manifest: a second one would only make agents disagree.
-                Some(newest) if sequence <= newest.sequence() => return Offered::Older,
-                _ if sequence < kept.minimum => return Offered::Older,
-                _ => kept.newest = Some(Arc::new(pointer)),
+            match kept.add(pointer) {
+                Offered::Accepted => encode(&kept.known),
+                other => return other,
             }
-        }
+        };
         if let Err(error) = self.write(&topic, &encoded) {
             tracing::warn!(path = %self.path(&topic).display(), %error, "a pointer could not be kept");
         }
@@ -130,12 +177,31 @@ impl Pointers {
         Offered::Accepted
     }
 
-    /// The newest known pointer of a channel.
-    pub fn newest(&self, topic: &InfoHash) -> Option<Arc<Pointer>> {
-        self.lock().get(topic)?.newest.clone()
+    /// The known pointers of a channel to releases beyond `sequence`, the newest first.
+    pub fn beyond(&self, topic: &InfoHash, sequence: u64) -> Vec<Arc<Pointer>> {
+        let topics = self.lock();
+        let known = topics.get(topic).into_iter().flat_map(|kept| &kept.known);
+        let beyond = known.filter(|pointer| pointer.sequence() > sequence);
+        beyond.cloned().collect()
     }
 
-    /// Changes whenever a newer pointer is there, or a channel is followed anew.
+    /// The pointer to the release that is here, if anybody has brought it.
+    pub fn here(&self, topic: &InfoHash) -> Option<Arc<Pointer>> {
+        let topics = self.lock();
+        let kept = topics.get(topic)?;
+        let mut here = kept.known.iter().filter(|known| kept.is_here(known));
+        here.next().cloned()
+    }
+
+    /// What neighbours are told: the newest, and the one to the release that is here.
+    pub fn passed_on(&self, topic: &InfoHash) -> Vec<Arc<Pointer>> {
+        let newest = self.beyond(topic, 0).into_iter().next();
+        let mut told: Vec<Arc<Pointer>> = newest.into_iter().chain(self.here(topic)).collect();
+        told.dedup();
+        told
+    }
+
+    /// Changes whenever there is another pointer, or a channel is followed anew.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -156,6 +222,21 @@ impl Pointers {
     fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Kept>> {
         self.topics.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+fn encode(pointers: &[Arc<Pointer>]) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.open_list();
+    pointers.iter().for_each(|p| out.bytes(p.encode()));
+    out.close();
+    out.finish()
+}
+
+/// What is damaged is left out.
+fn decode(bytes: &[u8]) -> Result<Vec<Pointer>, BencodeError> {
+    let read = |input: &mut Reader<'_>| input.bytes(MAX_POINTER_BYTES).map(Pointer::parse);
+    let pointers: Vec<_> = Reader::new(bytes).list(MAX_KNOWN, read)?;
+    Ok(pointers.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
@@ -185,15 +266,23 @@ mod tests {
             pointers
         }
 
+        fn topic(&self) -> InfoHash {
+            self.channel.topic(&self.key.public().bytes())
+        }
+
         fn pointer(&self, sequence: u64, manifest: &[u8]) -> Pointer {
             Pointer::sign(&self.channel, sequence, InfoHash::of(manifest), &self.key).unwrap()
         }
     }
 
+    fn sequences(pointers: &[Arc<Pointer>]) -> Vec<u64> {
+        pointers.iter().map(|pointer| pointer.sequence()).collect()
+    }
+
     #[test]
-    fn only_newer_ones_are_taken() {
+    fn what_is_behind_the_release_that_is_here_is_not_taken() {
         let lab = Lab::new();
-        let pointers = lab.open(3);
+        let (pointers, topic) = (lab.open(3), lab.topic());
         let mut news = pointers.subscribe();
         news.mark_unchanged();
         let case = |sequence, manifest: &[u8], expected| {
@@ -205,11 +294,31 @@ mod tests {
         case(3, b"a", Offered::Accepted);
         assert!(news.has_changed().unwrap());
         case(3, b"a", Offered::Known);
-        case(3, b"b", Offered::Older);
         case(9, b"b", Offered::Accepted);
-        case(8, b"a", Offered::Older);
-        let topic = lab.channel.topic(&lab.key.public().bytes());
-        assert_eq!(pointers.newest(&topic).unwrap().sequence(), 9);
+        case(8, b"c", Offered::Accepted);
+        assert_eq!(sequences(&pointers.beyond(&topic, 3)), [9, 8]);
+        assert_eq!(sequences(&pointers.passed_on(&topic)), [9]);
+        // 9 leads to nothing: whoever has 8 passes on both.
+        pointers.arrived(&topic, 8, InfoHash::of(b"c"));
+        assert_eq!(sequences(&pointers.passed_on(&topic)), [9, 8]);
+        assert_eq!(pointers.here(&topic).unwrap().sequence(), 8);
+        case(7, b"d", Offered::Older);
+        pointers.arrived(&topic, 9, InfoHash::of(b"b"));
+        assert_eq!(sequences(&pointers.passed_on(&topic)), [9]);
+    }
+
+    #[test]
+    fn however_many_lead_to_nothing_the_one_that_is_here_stays() {
+        let lab = Lab::new();
+        let (pointers, topic) = (lab.open(0), lab.topic());
+        pointers.offer(lab.pointer(5, b"a"));
+        pointers.arrived(&topic, 5, InfoHash::of(b"a"));
+        (10..30).for_each(|n| assert_eq!(pointers.offer(lab.pointer(n, b"no")), Offered::Accepted));
+        assert_eq!(pointers.beyond(&topic, 0).len(), MAX_KNOWN);
+        assert_eq!(sequences(&pointers.passed_on(&topic)), [29, 5]);
+        let again = lab.open(5);
+        again.arrived(&topic, 5, InfoHash::of(b"a"));
+        assert_eq!(sequences(&again.passed_on(&topic)), [29, 5]);
     }
 
     #[test]
@@ -228,14 +337,12 @@ mod tests {
     #[test]
     fn a_restart_keeps_the_newest_and_the_minimum() {
         let lab = Lab::new();
-        let topic = lab.channel.topic(&lab.key.public().bytes());
+        let topic = lab.topic();
         lab.open(0).offer(lab.pointer(7, b"a"));
-        let again = lab.open(0);
-        assert_eq!(*again.newest(&topic).unwrap(), lab.pointer(7, b"a"));
-        assert_eq!(again.offer(lab.pointer(6, b"a")), Offered::Older);
+        assert_eq!(sequences(&lab.open(0).beyond(&topic, 0)), [7]);
         // A manifest of sequence 8 was accepted meanwhile: the kept pointer is an old one.
-        assert_eq!(lab.open(8).newest(&topic), None);
+        assert_eq!(lab.open(8).beyond(&topic, 0), []);
         std::fs::write(lab.directory.path().join(topic.to_string()), b"damage").unwrap();
-        assert_eq!(lab.open(0).newest(&topic), None);
+        assert_eq!(lab.open(0).beyond(&topic, 0), []);
     }
 }

@@ -1,35 +1,28 @@
 //! One topic connection: an ordinary BitTorrent connection whose torrent nobody has, so that a stock client that comes
 //! along finds a peer without pieces. What both sides say beyond that they say in messages.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
 use crate::manifest::PointerError;
-use crate::swarm::protocol::messages::{self, OurHello};
-use crate::swarm::protocol::{Incoming, IncomingError};
-use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
-use crate::torrent::InfoHash;
+use crate::swarm::protocol::messages;
+use crate::swarm::protocol::{IncomingError, PeerMessage, PeerReader, WireError};
 
 use super::Gossip;
-use super::layers::RowName;
-use super::message::{Have, Hello, LayerId, LayerRows, Message, MessageError, packed};
+use super::greeting::Greeted;
+use super::message::{Hello, Message, MessageError};
 use super::neighbour::Neighbour;
-use super::row_set::{RowSet, RowSetError};
+use super::row_set::RowSetError;
+use super::told::Told;
 use super::topic::{Holdings, Topic};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the handshake to the extension handshake.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A neighbour that takes no bytes for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Something is said at least so often, and its absence noticed after a little more than two of these.
@@ -68,110 +61,6 @@ pub enum ConnectionError {
     Flood,
 }
 
-/// A peer that speaks our extension, after both handshakes.
-pub struct Greeted {
-    pub peer_id: [u8; 20],
-    /// The id under which it wants our messages.
-    extension: u8,
-    reader: PeerReader<OwnedReadHalf>,
-    write: OwnedWriteHalf,
-}
-
-impl Greeted {
-    /// Answers one that came in on the topic.
-    pub async fn answer(peer: Incoming, our_id: [u8; 20]) -> Result<Self, ConnectionError> {
-        let mut out = BytesMut::new();
-        messages::put_handshake(&mut out, peer.hello.info_hash, our_id, true);
-        if peer.hello.fast {
-            messages::put_have_none(&mut out);
-        }
-        if !peer.hello.extended {
-            return Err(ConnectionError::Stock);
-        }
-        put_extensions(&mut out);
-        Self::finish(peer, out, our_id).await
-    }
-
-    /// Opens a connection to `address`. Without the fast bit: then nothing need be said of pieces.
-    pub async fn dial(
-        address: SocketAddr,
-        topic: InfoHash,
-        our_id: [u8; 20],
-    ) -> Result<Self, ConnectionError> {
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        let stream = connected.map_err(|_| ConnectionError::Silent)?;
-        let mut stream = stream.map_err(ConnectionError::Connect)?;
-        let mut out = BytesMut::new();
-        messages::put_handshake(&mut out, topic, our_id, false);
-        put_extensions(&mut out);
-        stream.write_all(&out).await.map_err(WireError::from)?;
-        let peer = Incoming::read(stream).await?;
-        if peer.hello.info_hash != topic {
-            return Err(WireError::WrongInfoHash.into());
-        }
-        Self::finish(peer, BytesMut::new(), our_id).await
-    }
-
-    async fn finish(
-        peer: Incoming,
-        out: BytesMut,
-        our_id: [u8; 20],
-    ) -> Result<Self, ConnectionError> {
-        let Incoming {
-            hello,
-            mut reader,
-            mut write,
-            ..
-        } = peer;
-        write.write_all(&out).await.map_err(WireError::from)?;
-        if hello.peer_id == our_id {
-            return Err(ConnectionError::Ourselves);
-        }
-        let extension = async {
-            loop {
-                if let PeerMessage::Hello { gossip, .. } = reader.next().await? {
-                    return gossip.ok_or(ConnectionError::Stock);
-                }
-            }
-        };
-        let extension = timeout(GREETING_TIMEOUT, extension)
-            .await
-            .map_err(|_| ConnectionError::Silent)??;
-        Ok(Self {
-            peer_id: hello.peer_id,
-            extension,
-            reader,
-            write,
-        })
-    }
-}
-
-/// Who answers on the topic at `address`; it is left alone after that.
-pub async fn peer_id_at(
-    address: SocketAddr,
-    topic: InfoHash,
-    our_id: [u8; 20],
-) -> Result<[u8; 20], ConnectionError> {
-    let stream = TcpStream::connect(address).await;
-    let mut stream = stream.map_err(ConnectionError::Connect)?;
-    let mut out = BytesMut::new();
-    messages::put_handshake(&mut out, topic, our_id, false);
-    stream.write_all(&out).await.map_err(WireError::from)?;
-    Ok(Incoming::read(stream).await?.hello.peer_id)
-}
-
-fn put_extensions(out: &mut BytesMut) {
-    let hello = OurHello {
-        gossip: true,
-        port: None,
-        metadata_size: None,
-        reqq: 1,
-        upload_only: false,
-        peers: false,
-    };
-    messages::put_hello(out, &hello);
-}
-
 /// A connection and what was said on it so far.
 pub struct Connection {
     gossip: Arc<Gossip>,
@@ -183,13 +72,6 @@ pub struct Connection {
     told: Told,
     heard_peers: Option<std::time::Instant>,
     answering: Option<tokio::task::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Told {
-    haves: HashMap<LayerId, Arc<RowSet>>,
-    getting: Vec<RowName>,
-    pointer: Option<u64>,
 }
 
 impl Connection {
@@ -226,7 +108,7 @@ impl Connection {
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         layers.mark_unchanged();
         self.put_hello();
-        self.put_pointer();
+        self.put_pointers();
         loop {
             self.flush().await?;
             tokio::select! {
@@ -259,7 +141,7 @@ impl Connection {
                 }
                 changed = pointers.changed() => {
                     if changed.is_err() { return Ok(()); }
-                    self.put_pointer();
+                    self.put_pointers();
                 }
                 _ = keep_alive.tick() => messages::put_keep_alive(&mut self.out),
             }
@@ -272,7 +154,7 @@ impl Connection {
         reader: &mut PeerReader<OwnedReadHalf>,
     ) -> Result<(), ConnectionError> {
         self.put_hello();
-        self.put_pointer();
+        self.put_pointers();
         self.flush().await?;
         let hello = async {
             while self.neighbour.hello().is_none() {
@@ -355,10 +237,7 @@ impl Connection {
 
     fn hear_hello(&mut self, hello: Hello) -> Result<(), ConnectionError> {
         let first = self.neighbour.hello().is_none();
-        // A layer that it lists anew starts empty there.
-        self.told
-            .haves
-            .retain(|layer, _| hello.layers.contains(layer));
+        self.told.hello(&hello);
         self.neighbour.set_hello(hello);
         let contact = self.neighbour.contact();
         if contact.is_some_and(|contact| self.gossip.peers.is_shunned(contact)) {
@@ -385,54 +264,21 @@ impl Connection {
         self.put(&Message::Hello(hello));
     }
 
-    /// Tells what has changed in what this machine has, of the layers that both know.
+    /// Tells what has changed in what this machine has.
     fn put_holdings(&mut self, holdings: &Holdings) {
-        if self.neighbour.mute {
-            return;
-        }
-        let mut haves = Vec::new();
-        for (layer, now) in &holdings.haves {
-            if !self.neighbour.knows(layer) {
-                continue;
-            }
-            let (fresh, change) = match self.told.haves.get(layer) {
-                None => (true, RowSet::clone(now)),
-                Some(told) if told == now => continue,
-                Some(told) => (false, told.difference(now)),
-            };
-            let mut parts = change.encode();
-            if parts.is_empty() {
-                parts.push(RowSet::EMPTY.to_vec());
-            }
-            haves.extend(parts.into_iter().enumerate().map(|(at, rows)| Have {
-                fresh: fresh && at == 0,
-                rows: LayerRows {
-                    layer: *layer,
-                    rows,
-                },
-            }));
-            self.told.haves.insert(*layer, now.clone());
-        }
-        for message in packed(haves, |have| have.rows.rows.len(), Message::Have) {
-            self.put(&message);
-        }
-        if self.told.getting != holdings.getting && self.neighbour.hello().is_some() {
-            let rows = self.topic.layers().encode(holdings.getting.iter().copied());
-            self.put(&Message::Getting(rows));
-            self.told.getting = holdings.getting.clone();
+        if !self.neighbour.mute {
+            let news = self
+                .told
+                .holdings(holdings, &self.neighbour, &self.topic.layers());
+            news.iter().for_each(|message| self.put(message));
         }
     }
 
-    fn put_pointer(&mut self) {
-        if let Some(newest) = self.gossip.pointers.newest(&self.topic.hash)
-            && self
-                .told
-                .pointer
-                .is_none_or(|told| told < newest.sequence())
-        {
-            self.told.pointer = Some(newest.sequence());
-            self.put(&Message::Pointer(newest.encode()));
-        }
+    fn put_pointers(&mut self) {
+        let news = self
+            .told
+            .pointers(self.gossip.pointers.passed_on(&self.topic.hash));
+        news.iter().for_each(|message| self.put(message));
     }
 
     async fn flush(&mut self) -> Result<(), ConnectionError> {

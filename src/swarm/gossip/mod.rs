@@ -8,6 +8,7 @@ mod budget;
 mod connection;
 mod dial_backs;
 mod dialer;
+mod greeting;
 mod holders;
 #[cfg(test)]
 pub mod lab;
@@ -18,6 +19,7 @@ mod questions;
 mod reach;
 mod report;
 mod row_set;
+mod told;
 mod topic;
 mod upkeep;
 
@@ -46,7 +48,8 @@ pub use reach::Port;
 pub use report::GossipReport;
 pub use row_set::RowSet;
 
-use connection::{Connection, ConnectionError, Greeted};
+use connection::{Connection, ConnectionError};
+use greeting::Greeted;
 use message::Hello;
 use neighbour::{Introduction, Neighbour};
 use questions::{Questions, Queues};
@@ -142,8 +145,9 @@ impl Gossip {
         let Queues { holders, infos } = queues;
         gossip.tasks.spawn(gossip.clone().keep_slots_filled());
         gossip.tasks.spawn(gossip.clone().watch_holdings());
-        gossip.tasks.spawn(gossip.clone().ask_for_holders(holders));
-        gossip.tasks.spawn(gossip.clone().ask_for_infos(infos));
+        let ask = |queue, question| gossip.clone().ask(queue, question);
+        gossip.tasks.spawn(ask(holders, Self::ask_for_holders));
+        gossip.tasks.spawn(ask(infos, Self::ask_for_infos));
         gossip
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Gossip;
-use super::connection::peer_id_at;
+use super::greeting::peer_id_at;
 use super::message::Message;
 use super::neighbour::Neighbour;
 use super::topic::Topic;

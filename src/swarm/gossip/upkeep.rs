@@ -52,36 +52,35 @@ impl Gossip {
         }
     }
 
-    pub(super) async fn ask_for_holders(self: Arc<Self>, mut queue: mpsc::Receiver<InfoHash>) {
+    /// Puts what comes into a queue as questions, a batch at a time.
+    pub(super) async fn ask(
+        self: Arc<Self>,
+        mut queue: mpsc::Receiver<InfoHash>,
+        question: fn(&Self, &[InfoHash]),
+    ) {
         loop {
-            let batch = tokio::select! {
+            tokio::select! {
                 () = self.stop.cancelled() => return,
                 batch = gather(&mut queue) => match batch {
-                    Some(batch) => batch,
+                    Some(batch) => question(&self, &batch),
                     None => return,
                 },
-            };
-            for topic in self.topics() {
-                let (layers, neighbours) = (topic.layers(), topic.neighbours());
-                let mut open = batch.clone();
-                open.retain(|info_hash| !is_met(&neighbours, &layers.rows_of(info_hash)));
-                for neighbour in &neighbours {
-                    self.questions.ask(neighbour, &topic, &open);
-                }
             }
         }
     }
 
-    pub(super) async fn ask_for_infos(self: Arc<Self>, mut queue: mpsc::Receiver<InfoHash>) {
-        loop {
-            let batch = tokio::select! {
-                () = self.stop.cancelled() => return,
-                batch = gather(&mut queue) => match batch {
-                    Some(batch) => batch,
-                    None => return,
-                },
-            };
-            self.questions.ask_infos(&self.topics(), &batch);
+    pub(super) fn ask_for_holders(&self, info_hashes: &[InfoHash]) {
+        for topic in self.topics() {
+            let (layers, neighbours) = (topic.layers(), topic.neighbours());
+            let mut open = info_hashes.to_vec();
+            open.retain(|info_hash| !is_met(&neighbours, &layers.rows_of(info_hash)));
+            for neighbour in &neighbours {
+                self.questions.ask(neighbour, &topic, &open);
+            }
         }
+    }
+
+    pub(super) fn ask_for_infos(&self, info_hashes: &[InfoHash]) {
+        self.questions.ask_infos(&self.topics(), info_hashes);
     }
 }

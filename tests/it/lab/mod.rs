@@ -44,6 +44,6 @@ pub use scratch::Scratch;
 pub use scripted_peer::{Manner, ScriptedPeer, payload_of};
 pub use shared::{Need, Nix, make_writable};
 pub use substitution::Substitution;
-pub use topic_peer::{TopicPeer, answer_for_the_topic_only, topic};
+pub use topic_peer::{TopicPeer, answer_for_the_topic_only, pointer_message, topic};
 pub use torrent_client::TorrentClient;
 pub use tracker::Tracker;

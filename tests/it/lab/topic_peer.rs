@@ -86,6 +86,11 @@ impl TopicPeer {
         assert!(self.say(&out.finish()));
     }
 
+    /// Brings a signed pointer.
+    pub fn say_pointer(&mut self, pointer: &[u8]) {
+        self.say(&pointer_message(pointer));
+    }
+
     /// Says that it has rows 0 to `rows` of a layer, all of them.
     pub fn say_have_all(&mut self, layer: &[u8; 32], rows: u8) {
         assert!(rows < 128, "one byte holds no more");
@@ -152,6 +157,12 @@ impl TopicPeer {
         read(&mut frame)?;
         Some(frame)
     }
+}
+
+/// The message that brings a pointer.
+pub fn pointer_message(pointer: &[u8]) -> Vec<u8> {
+    let start = format!("d7:pointer{}:", pointer.len());
+    [start.as_bytes(), pointer, b"e"].concat()
 }
 
 /// Answers on `listener` for `topic` as the `TopicPeer` of this number, and hangs up on everything else, as a liar does.
