@@ -105,7 +105,7 @@ impl Gossip {
             neighbours.iter().filter_map(|n| n.contact()).collect();
         let dialled = self.limit * DIALLED.0 / DIALLED.1;
         let room = |kind| match kind {
-            Kind::Stranger => neighbours.len() < dialled,
+            Kind::Seedbox | Kind::Stranger => neighbours.len() < dialled,
             Kind::Named | Kind::Lan => topic.has_room(kind, self.limit),
         };
         let mut known = self.peers.dialable();

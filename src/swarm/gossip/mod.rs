@@ -292,7 +292,13 @@ impl Gossip {
     /// A neighbour has said hello.
     fn met(self: &Arc<Self>, topic: &Arc<Topic>, neighbour: &Arc<Neighbour>) {
         if let Some(contact) = neighbour.contact() {
-            topic.set_kind(neighbour, self.kind(&contact));
+            let is_seedbox = neighbour.hello().is_some_and(|hello| hello.seedbox);
+            let kind = match self.kind(&contact) {
+                // Whom we dial we chose ourselves: nobody gets there by saying so.
+                Kind::Stranger if is_seedbox && neighbour.dialled => Kind::Seedbox,
+                kind => kind,
+            };
+            topic.set_kind(neighbour, kind);
         }
         self.probe(topic, neighbour);
         let unmet = self.questions.unmet();

@@ -17,7 +17,8 @@ use super::neighbour::Neighbour;
 use super::row_set::RowSet;
 
 /// One part in so many of the slots is kept for seedboxes that a manifest or the configuration names, and one for
-/// neighbours on the LAN: they come in even when all slots are taken.
+/// neighbours on the LAN: they come in even when all slots are taken. Another stays with those that only say themselves
+/// that they are seedboxes, once they have a slot.
 const RESERVE: usize = 4;
 /// One that has hardly any neighbours is let in in the place of another, this often: nobody is left alone by a full
 /// swarm, and nobody pushes out our neighbours quickly.
@@ -38,7 +39,16 @@ pub enum Kind {
     /// An address that the configuration or a verified manifest names.
     Named,
     Lan,
+    /// It says that it is a seedbox, and it was we who dialled it.
+    Seedbox,
     Stranger,
+}
+
+impl Kind {
+    /// Whether slots are kept free for it. Anybody can call itself a seedbox: that alone opens no door.
+    fn has_reserve(self) -> bool {
+        matches!(self, Self::Named | Self::Lan)
+    }
 }
 
 pub struct Topic {
@@ -118,7 +128,7 @@ impl Topic {
     /// Whether one of this kind would get a slot that nobody else has.
     pub fn has_room(&self, kind: Kind, limit: usize) -> bool {
         let slots = self.slots();
-        slots.taken.len() < limit || (kind != Kind::Stranger && slots.of(kind) < limit / RESERVE)
+        slots.taken.len() < limit || (kind.has_reserve() && slots.of(kind) < limit / RESERVE)
     }
 
     /// Gives the new neighbour a slot, in the place of another if need be; false if there is none for it.
@@ -139,7 +149,7 @@ impl Topic {
             slots.taken.retain(|(_, known)| known.id != id);
         }
         if slots.taken.len() >= limit {
-            let reserved = kind != Kind::Stranger && slots.of(kind) < limit / RESERVE;
+            let reserved = kind.has_reserve() && slots.of(kind) < limit / RESERVE;
             if !reserved {
                 return false;
             }
@@ -172,7 +182,7 @@ impl Topic {
         true
     }
 
-    /// Only its hello tells where one that came in serves, and thus whether that address is named.
+    /// Only its hello tells what it says that it is, and where one that came in serves, which may be a named address.
     pub fn set_kind(&self, neighbour: &Neighbour, kind: Kind) {
         let mut slots = self.slots();
         let slot = slots.taken.iter_mut().find(|(_, n)| n.id == neighbour.id);
@@ -303,6 +313,24 @@ mod tests {
         topic.rotate(LIMIT);
         assert_eq!(topic.count(), LIMIT - 1);
         assert!(topic.has_room(Kind::Stranger, LIMIT));
+    }
+
+    #[test]
+    fn who_says_that_it_is_a_seedbox_stays_and_pushes_nobody_out() {
+        let topic = topic();
+        let all: Vec<_> = (0..12).map(|id| neighbour(id, true)).collect();
+        let (first, late) = all.split_at(LIMIT);
+        first
+            .iter()
+            .for_each(|n| assert!(topic.admit(n, Kind::Stranger, LIMIT)));
+        let boxes = &first[..LIMIT / RESERVE];
+        boxes.iter().for_each(|n| topic.set_kind(n, Kind::Seedbox));
+        assert!(!topic.admit(&late[0], Kind::Seedbox, LIMIT));
+        for new in late {
+            topic.rotate(LIMIT);
+            assert!(topic.admit(new, Kind::Stranger, LIMIT));
+        }
+        assert!(boxes.iter().all(|n| !n.stop.is_cancelled()));
     }
 
     #[test]
