@@ -149,7 +149,7 @@ fn the_newest_pointer_is_passed_on_and_the_one_that_leads_to_a_release() {
     let node = Node::start(&lab.agent("agent"));
     node.wait_for_channel();
     let topic = topic(&lab.publication);
-    let newest = lab.publication.pointer(9);
+    let newest = lab.publication.pointer_to_nothing(9);
     let mut bringer = TopicPeer::connect(node.peer, topic, 1);
     bringer.say_hello(0, &[]);
     bringer.say_pointer(&newest);

@@ -31,6 +31,7 @@ fn a_holder_behind_nat_dials_back() {
     let status = holder.wait("port that is closed", |s| s["swarm"]["port"] == "closed");
     let why = status["swarm"]["nat"].as_str().unwrap();
     assert!(why.contains("reached by none of 1 neighbours"), "{why}");
+    check_doctor(&holder, "reached by none of 1 neighbours");
     agent.wait("neighbour", |s| s["swarm"]["neighbours"] == 1);
 
     let substitution = Substitution {
@@ -84,4 +85,26 @@ fn two_behind_nat_say_why_they_cannot_meet() {
         let why = status["swarm"]["nat"].as_str().unwrap_or_default();
         why.contains("1 machines have what was asked for and are behind NAT as well")
     });
+    check_doctor(&holder, "reached by none of");
+    check_doctor(&agent, "are behind NAT as well");
+}
+
+/// The doctor says what is wrong with the port, and what to do about it.
+#[track_caller]
+fn check_doctor(node: &Node, says: &str) {
+    let page = node.doctor();
+    let findings = page["findings"].as_array().unwrap();
+    let port = findings
+        .iter()
+        .find(|finding| finding["name"] == "public port");
+    let port = port.unwrap_or_else(|| panic!("nothing of the port in {page}"));
+    assert_eq!(port["state"], "warn", "{page}");
+    assert!(port["found"].as_str().unwrap().contains(says), "{page}");
+    assert!(
+        port["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("forward TCP and UDP port"),
+        "{page}"
+    );
 }

@@ -176,7 +176,7 @@ fn a_pointer_to_nothing_does_no_harm() {
     let source = lab.source("source", &lab.first);
     let agent = Node::start(&lab.agent("agent", source.to_str().unwrap()));
     assert_eq!(sequence(&agent), 1);
-    let pointer = lab.first.pointer(9);
+    let pointer = lab.first.pointer_to_nothing(9);
     let mut liar = TopicPeer::connect(agent.peer, topic(&lab.first), 1);
     liar.say_hello(0, &[]);
     liar.say_pointer(&pointer);
@@ -202,7 +202,7 @@ fn behind_a_pointer_to_nothing_the_release_before_it_is_found() {
     let seedbox = Node::start(&seedbox);
     let mut liar = TopicPeer::connect(seedbox.peer, topic(&lab.second), 1);
     liar.say_hello(0, &[]);
-    (7..30).for_each(|sequence| liar.say_pointer(&lab.first.pointer(sequence)));
+    (7..30).for_each(|sequence| liar.say_pointer(&lab.first.pointer_to_nothing(sequence)));
     seedbox.wait("attempt to follow it", |status| {
         last_error(status).contains("downloading from the swarm")
     });

@@ -4,7 +4,9 @@
 mod shared;
 
 mod child_process;
+mod clock;
 mod closure;
+mod dht_liar;
 mod forgery;
 mod hosts;
 mod http_client;
@@ -26,7 +28,9 @@ mod torrent_client;
 mod tracker;
 
 pub use child_process::ChildProcess;
+pub use clock::Clock;
 pub use closure::{Closure, InstalledPath};
+pub use dht_liar::{DhtLiar, ForgedItem};
 pub use forgery::{Forgery, bytes_at, install, with_number};
 pub use hosts::{Hosts, Way};
 pub use http_client::{Response, get, head, request};

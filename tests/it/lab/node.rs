@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    ChildProcess, NodeConfig, Outcome, Place, Response, http_client, narswarm::PROGRAM, wait_for,
+    ChildProcess, Clock, NodeConfig, Outcome, Place, Response, http_client, narswarm::PROGRAM,
+    wait_for,
 };
 
 /// From the start to the ready line; a busy machine with two cores runs several tests at once.
@@ -23,6 +24,7 @@ const NEWS: Duration = Duration::from_secs(60);
 pub struct Node {
     process: ChildProcess,
     place: Place,
+    clock: Clock,
     state: PathBuf,
     /// The ready line.
     pub ready: Value,
@@ -47,6 +49,7 @@ impl Node {
             .into_owned();
         let mut command = place.command(PROGRAM);
         command.arg(config.role).arg("--config").arg(file);
+        config.clock.set(&mut command);
         command.env("RUST_LOG", "warn,narswarm=debug,librqbit=warn");
         let mut process = ChildProcess::start(command, config.state.parent().unwrap(), &name);
         let ready: Value =
@@ -56,6 +59,7 @@ impl Node {
         Self {
             process,
             place: place.clone(),
+            clock: config.clock,
             state: config.state.clone(),
             ready,
             shim,
@@ -79,6 +83,17 @@ impl Node {
             .args(["status", "--json", "--state"])
             .arg(&self.state);
         Outcome::of(command).success().json()
+    }
+
+    /// `narswarm doctor --json`, in its place and with its clock; nothing is asked of this machine's own nix.conf.
+    #[track_caller]
+    pub fn doctor(&self) -> Value {
+        let mut command = self.place.command(PROGRAM);
+        self.clock.set(&mut command);
+        let config = self.state.with_extension("toml");
+        command.args(["doctor", "--json", "--config"]).arg(config);
+        command.env("NIX_CONF_DIR", &self.state);
+        Outcome::of(command).json()
     }
 
     /// One of the counters under `bytes`.

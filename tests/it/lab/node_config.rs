@@ -7,12 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Publication;
+use super::{Clock, Publication};
 
 #[derive(Clone)]
 pub struct NodeConfig {
     pub role: &'static str,
     pub state: PathBuf,
+    pub clock: Clock,
     /// Top-level keys and whole sections, in the order of TOML.
     trusted: Vec<String>,
     netrc: String,
@@ -54,6 +55,7 @@ impl NodeConfig {
         Self {
             role,
             state,
+            clock: Clock::Right,
             trusted: vec![],
             netrc: String::new(),
             sections,
@@ -64,6 +66,12 @@ impl NodeConfig {
             peers: vec![],
             channels: String::new(),
         }
+    }
+
+    /// On a machine whose clock is wrong.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
     }
 
     pub fn listen(mut self, address: IpAddr) -> Self {

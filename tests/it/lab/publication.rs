@@ -131,6 +131,7 @@ impl Release {
     }
 }
 
+#[derive(Clone)]
 pub struct Publication {
     pub channel: String,
     pub keys: Keys,
@@ -156,11 +157,21 @@ impl Publication {
         verified.header().layers.clone()
     }
 
-    /// A pointer to this release as if it had another sequence.
-    pub fn pointer(&self, sequence: u64) -> Vec<u8> {
+    /// A pointer of this channel to a manifest that does not exist.
+    pub fn pointer_to_nothing(&self, sequence: u64) -> Vec<u8> {
+        self.pointer(sequence, InfoHash::of(&sequence.to_be_bytes()))
+    }
+
+    /// A pointer of this channel to the manifest of another publication, or to its own under another sequence.
+    pub fn pointer_to(&self, sequence: u64, other: &Self) -> Vec<u8> {
+        let magnet = other.text("magnet");
+        let (_, hash) = magnet.split_once("urn:btih:").unwrap();
+        self.pointer(sequence, hash[..40].parse().unwrap())
+    }
+
+    fn pointer(&self, sequence: u64, manifest: InfoHash) -> Vec<u8> {
         let secret = fs::read_to_string(&self.keys.channel_secret).unwrap();
         let channel = self.channel.parse().unwrap();
-        let manifest = InfoHash::of(&fs::read(self.out.join("manifest")).unwrap());
         let key = secret.trim().parse().unwrap();
         let pointer = Pointer::sign(&channel, sequence, manifest, &key).unwrap();
         pointer.encode()

@@ -1,0 +1,170 @@
+//! Correctly signed, and yet another's: the release of another channel, of another system, or under another name is not
+//! taken for this one's, whoever offers it.
+
+use std::path::PathBuf;
+
+use crate::lab::{
+    Closure, Forgery, Keys, Need, Nix, Node, NodeConfig, Publication, Release, Scratch, TopicPeer,
+    get, install, topic,
+};
+
+struct Lab {
+    scratch: Scratch,
+    closure: &'static Closure,
+    keys: Keys,
+    /// The followed channel, with one path.
+    own: Publication,
+    /// Another channel of the same publisher, under the same key, with more paths and a higher sequence.
+    other: Publication,
+}
+
+impl Lab {
+    fn new(test: &str) -> Option<Self> {
+        if !Need::all(test, &[Need::NIX]) {
+            return None;
+        }
+        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+        let keys = Keys::make(&nix, &scratch.path("keys"));
+        let own = Release {
+            paths: vec![closure.inner().store_path.clone()],
+            ..Release::of(closure, &keys, scratch.path("own"))
+        };
+        let other = Release {
+            channel: "other".to_owned(),
+            ..Release::of(closure, &keys, scratch.path("other"))
+        };
+        let second = Release {
+            name: "r2".to_owned(),
+            ..other.clone()
+        };
+        let own = own.publish();
+        other.publish();
+        let other = second.publish();
+        assert_eq!((own.number("sequence"), other.number("sequence")), (1, 2));
+        Some(Self {
+            scratch,
+            closure,
+            keys,
+            own,
+            other,
+        })
+    }
+
+    fn agent(&self, name: &str) -> NodeConfig {
+        NodeConfig::agent(self.scratch.path(name), &self.scratch.path("store"))
+            .trust(&self.keys.narinfo)
+    }
+
+    /// The refusal is said, the release that was there stays, and what only the other one lists is not known.
+    #[track_caller]
+    fn check_refusal(&self, agent: &Node, says: &[&str]) {
+        let status = agent.wait(&format!("refusal that says {says:?}"), |status| {
+            let error = status["channels"][0]["last_error"].as_str();
+            error.is_some_and(|error| says.iter().all(|word| error.contains(word)))
+        });
+        let channel = &status["channels"][0];
+        assert_eq!(
+            (&channel["sequence"], &channel["state"]),
+            (&1.into(), &"ok".into()),
+            "{status}"
+        );
+        let narinfo = |path: &str| get(agent.shim, path).status;
+        assert_eq!(narinfo(&self.closure.inner().narinfo()), 200);
+        assert_eq!(narinfo(&self.closure.top().narinfo()), 404);
+    }
+}
+
+#[test]
+fn a_source_that_offers_anothers_release_is_refused() {
+    let Some(lab) = Lab::new("a_source_that_offers_anothers_release_is_refused") else {
+        return;
+    };
+    type Change = fn(&Forgery, &Keys);
+    let cases: [(&str, Change, &[&str]); 3] = [
+        (
+            "channel",
+            |_, _| {},
+            &["of channel other", "lab was asked for"],
+        ),
+        (
+            "release",
+            |forgery, _| {
+                let manifest = forgery.manifest();
+                let at = manifest
+                    .windows(4)
+                    .position(|part| part == b"2:r2")
+                    .unwrap();
+                let mut renamed = manifest;
+                renamed[at + 3] = b'9';
+                forgery.set_manifest(&renamed);
+            },
+            &["signature by lab-channel-1"],
+        ),
+        (
+            "system",
+            |forgery, keys| {
+                let header = replaced(&forgery.header(), b"5:other", b"3:lab");
+                let header = replaced(&header, b"12:x86_64-linux", b"13:aarch64-linux");
+                forgery.sign(&header, &keys.channel_secret);
+            },
+            &["says x86_64-linux for its system", "aarch64-linux"],
+        ),
+    ];
+    let start = |(name, change, says): (&'static str, Change, &'static [&'static str])| {
+        let source: PathBuf = lab.scratch.path(&format!("{name}-source"));
+        install(&lab.own.out, &source);
+        let agent = lab.agent(name);
+        let agent = agent.channel("lab", &lab.keys.channel, source.to_str().unwrap());
+        let agent = Node::start(&agent);
+        agent.wait_for_channel();
+        let forgery = Forgery::of(&lab.other.out, lab.scratch.path(&format!("{name}-forgery")));
+        change(&forgery, &lab.keys);
+        install(&forgery.directory, &source);
+        (agent, says)
+    };
+    for (agent, says) in cases.map(start) {
+        lab.check_refusal(&agent, says);
+    }
+}
+
+/// The channel's own key has signed the pointer, and the manifest that it leads to can be had.
+#[test]
+fn a_pointer_that_leads_to_anothers_release_is_refused() {
+    let Some(lab) = Lab::new("a_pointer_that_leads_to_anothers_release_is_refused") else {
+        return;
+    };
+    let seedbox = NodeConfig::store_seedbox(lab.scratch.path("seedbox"), &lab.closure.root);
+    let seedbox = Node::start(&seedbox.follow(&lab.own).follow(&lab.other));
+    let link = lab.own.text("link");
+    for (name, pointer, says) in [
+        (
+            "other",
+            lab.own.pointer_to(2, &lab.other),
+            ["of channel other", "lab was asked for"],
+        ),
+        (
+            "old",
+            lab.own.pointer_to(7, &lab.own),
+            ["the pointer names sequence 7", "has 1"],
+        ),
+    ] {
+        let agent = Node::start(&lab.agent(name).link(link).peer(seedbox.peer));
+        agent.wait_for_channel();
+        let mut liar = TopicPeer::connect(agent.peer, topic(&lab.own), 1);
+        liar.say_hello(0, &[]);
+        // What the other channel's key has signed for its own topic counts there only.
+        let foreign = std::fs::read(lab.other.out.join("pointer")).unwrap();
+        liar.say_pointer(&foreign);
+        liar.say_pointer(&pointer);
+        lab.check_refusal(&agent, &says);
+    }
+}
+
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), bytes);
+    while let Some(at) = rest.windows(old.len()).position(|window| window == old) {
+        out.extend([&rest[..at], new].concat());
+        rest = &rest[at + old.len()..];
+    }
+    [out, rest.to_vec()].concat()
+}
