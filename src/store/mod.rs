@@ -1,5 +1,6 @@
 //! A Nix store on this machine: what is valid in its database, and its paths as NARs. Blocking throughout.
 
+mod cached_nar;
 mod database;
 mod generation;
 mod nar_hash;
@@ -16,6 +17,7 @@ mod store_error;
 mod store_uri;
 
 pub use self::store::Store;
+pub use cached_nar::read_cached;
 pub use generation::Generation;
 pub use nar_hash::nar_hash;
 pub use nar_reader::NarReader;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
-use tokio::task::{block_in_place, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use crate::nix::nar::Layout;
-use crate::store::{NarReader, StoreError, scan};
+use crate::store::{NarReader, StoreError, read_cached, scan};
 
 use super::buffers::{BUFFER, Buffers};
 use super::source::{Chunk, SourceError, SourceStream};
@@ -44,17 +43,19 @@ pub fn resume(layout: Arc<Layout>, from: u64, buffers: Arc<Buffers>) -> SourceSt
     chunks(receiver)
 }
 
-/// In this very thread where the runtime has others: the way to another one and back takes longer than the reading.
+/// In this very thread where all of it is in memory: the way to another one and back takes longer than the reading.
 async fn read_small(
     layout: Arc<Layout>,
     from: u64,
     buffers: Arc<Buffers>,
 ) -> Result<Bytes, SourceError> {
-    let work = move || read(&mut NarReader::open(layout), from, &buffers);
-    let bytes = match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => block_in_place(work),
-        _ => spawn_blocking(work).await.map_err(|error| failed(&error))?,
-    };
+    if let Ok(bytes) = buffers.fill(|buffer| read_cached(&layout, from, buffer).ok_or(())) {
+        return Ok(bytes);
+    }
+    let waiting = move || read(&mut NarReader::open(layout), from, &buffers);
+    let bytes = spawn_blocking(waiting)
+        .await
+        .map_err(|error| failed(&error))?;
     bytes.map_err(|error| failed(&error))
 }
 

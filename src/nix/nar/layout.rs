@@ -70,23 +70,37 @@ impl Layout {
     /// Where a file lies on disk.
     pub fn file_path(&self, file: usize) -> PathBuf {
         let planned = &self.files[file];
-        if planned.directory == NO_DIRECTORY {
-            return self.root.clone();
+        match self.directory_of(file) {
+            Some(directory) => self.directory_path(directory).join(self.name(planned.name)),
+            None => self.root.clone(),
         }
-        let mut names = vec![planned.name];
-        let mut directory = &self.directories[planned.directory as usize];
+    }
+
+    /// The directory that a file lies in; `None` when the NAR is this file.
+    pub fn directory_of(&self, file: usize) -> Option<u32> {
+        Some(self.files[file].directory).filter(|directory| *directory != NO_DIRECTORY)
+    }
+
+    pub fn directory_path(&self, directory: u32) -> PathBuf {
+        let mut names = Vec::new();
+        let mut directory = &self.directories[directory as usize];
         while directory.parent != NO_DIRECTORY {
             names.push(directory.name);
             directory = &self.directories[directory.parent as usize];
         }
         let mut path = self.root.clone();
-        for name in names.iter().rev() {
-            let at = name.at as usize;
-            path.push(OsStr::from_bytes(
-                &self.literals[at..at + name.len as usize],
-            ));
-        }
+        path.extend(names.iter().rev().map(|name| self.name(*name)));
         path
+    }
+
+    /// Within its directory.
+    pub fn file_name(&self, file: usize) -> &OsStr {
+        self.name(self.files[file].name)
+    }
+
+    fn name(&self, name: Name) -> &OsStr {
+        let at = name.at as usize;
+        OsStr::from_bytes(&self.literals[at..at + name.len as usize])
     }
 
     /// The whole of it.
