@@ -1,6 +1,7 @@
 //! Which source gives the next bytes: one at a time while all is well, a second one when the first is late, slow or
 //! silent; whoever has the bytes first goes on, and the loser is cancelled.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,11 +16,18 @@ use super::lane::Lane;
 use super::plan::{Candidate, Means, Plan};
 use super::source::{Position, SourceError};
 
+/// Two that both fall silent again and again are not followed for ever.
+const MAX_RETURNS: u32 = 4;
+
 pub struct Race<'a> {
     plan: &'a Plan,
     means: &'a Means,
-    /// The candidate that is started next.
-    next: usize,
+    /// Candidates that were not started yet, the best first.
+    fresh: VecDeque<usize>,
+    /// Those that were overtaken: should the winner fall silent, they may go on.
+    beaten: VecDeque<usize>,
+    /// How often one of them did.
+    returns: u32,
     /// At most two, the older first.
     lanes: Vec<Lane>,
     /// Whether Nix's first byte has been found.
@@ -55,6 +63,14 @@ enum Event {
     Look,
 }
 
+/// Who could be brought in beside the only lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Fresh,
+    /// It was overtaken: to be slow is no reason to turn to it, silence is.
+    Beaten,
+}
+
 /// How long the only lane is left alone.
 enum Patience {
     Endless,
@@ -68,7 +84,9 @@ impl<'a> Race<'a> {
         Self {
             plan,
             means,
-            next: 0,
+            fresh: (0..plan.candidates.len()).collect(),
+            beaten: VecDeque::new(),
+            returns: 0,
             lanes: Vec::new(),
             begun: false,
             used: Vec::new(),
@@ -88,7 +106,7 @@ impl<'a> Race<'a> {
         // Nix may have been busy with what it had.
         self.flow.at = Instant::now();
         loop {
-            if self.lanes.is_empty() && !self.start(|_| true) {
+            if self.lanes.is_empty() && !self.start(|_| true) && !self.bring_back() {
                 return Err(std::mem::replace(&mut self.last_error, SourceError::Absent));
             }
             let start = Instant::now();
@@ -106,7 +124,7 @@ impl<'a> Race<'a> {
                     self.last_error = error;
                 }
                 Event::Reinforce => {
-                    self.start(Candidate::is_promising);
+                    let _ = self.start(Candidate::is_promising) || self.bring_back();
                 }
                 Event::Look => {}
             }
@@ -122,7 +140,8 @@ impl<'a> Race<'a> {
     pub fn start_over(&mut self) {
         self.lanes.clear();
         self.used.clear();
-        self.next = 0;
+        self.fresh = (0..self.plan.candidates.len()).collect();
+        self.beaten.clear();
         self.begun = false;
         self.position = Position::default();
         self.pace = Pace::default();
@@ -139,17 +158,41 @@ impl<'a> Race<'a> {
 
     /// Starts the next candidate that is `fit` and was not caught lying about this NAR.
     fn start(&mut self, fit: impl Fn(&Candidate) -> bool) -> bool {
-        let fit = |candidate: &Candidate| {
-            fit(candidate) && !self.means.quarantine.has(&candidate.culprit(self.plan))
-        };
-        let mut rest = self.plan.candidates.iter().enumerate().skip(self.next);
-        let Some((i, candidate)) = rest.find(|(_, candidate)| fit(candidate)) else {
+        let mut fresh = self.fresh.iter();
+        let Some(at) = fresh.position(|i| self.is_honest(*i) && fit(&self.plan.candidates[*i]))
+        else {
             return false;
         };
-        self.next = i + 1;
+        let candidate = self.fresh.remove(at);
+        candidate.into_iter().for_each(|i| self.open(i));
+        true
+    }
+
+    /// Starts again with one that was overtaken.
+    fn bring_back(&mut self) -> bool {
+        let honest = self.beaten.iter().position(|i| self.is_honest(*i));
+        let Some(at) = honest.filter(|_| self.returns < MAX_RETURNS) else {
+            return false;
+        };
+        self.returns += 1;
+        let candidate = self.beaten.remove(at);
+        candidate.into_iter().for_each(|i| self.open(i));
+        true
+    }
+
+    fn may_come_back(&self) -> bool {
+        self.returns < MAX_RETURNS && self.beaten.iter().any(|i| self.is_honest(*i))
+    }
+
+    fn is_honest(&self, i: usize) -> bool {
+        let culprit = self.plan.candidates[i].culprit(self.plan);
+        !self.means.quarantine.has(&culprit)
+    }
+
+    fn open(&mut self, i: usize) {
+        let candidate = &self.plan.candidates[i];
         let stream = candidate.open(self.plan, self.means, self.position.clone());
         self.lanes.push(Lane::new(i, candidate.source(), stream));
-        true
     }
 
     async fn wait(&mut self, position: u64) -> Event {
@@ -190,10 +233,12 @@ impl<'a> Race<'a> {
         let [lane] = &self.lanes[..] else {
             return Patience::Endless;
         };
-        let others = &self.plan.candidates[self.next..];
-        if !others.iter().any(Candidate::is_promising) {
-            return Patience::Endless;
-        }
+        let promising = |i: &usize| self.is_honest(*i) && self.plan.candidates[*i].is_promising();
+        let others = match self.fresh.iter().any(promising) {
+            true => Others::Fresh,
+            false if self.begun && self.may_come_back() => Others::Beaten,
+            false => return Patience::Endless,
+        };
         let (age, candidate) = (lane.age(), &self.plan.candidates[lane.candidate]);
         let experience = &self.means.experience;
         let (size, Pace { came, waited }) = (self.plan.nar_size, &self.pace);
@@ -208,18 +253,25 @@ impl<'a> Race<'a> {
                 if !self.begun && age < head_start {
                     return Patience::Look(head_start - age);
                 }
-                return self.patience_with_download(row, position, age);
+                return self.patience_with_download(row, position, age, others);
             }
         };
         if !self.begun {
             return Patience::Until(head_start.saturating_sub(age));
         }
-        let slow = experience.is_too_slow(*came, *waited, size - position, size, 0);
+        let slow = others == Others::Fresh
+            && experience.is_too_slow(*came, *waited, size - position, size, 0);
         Patience::Until(if slow { Duration::ZERO } else { GAP })
     }
 
     /// The head start is over: the swarm's download is left alone as long as blocks come in, and not too slowly.
-    fn patience_with_download(&mut self, row: &Entry, position: u64, age: Duration) -> Patience {
+    fn patience_with_download(
+        &mut self,
+        row: &Entry,
+        position: u64,
+        age: Duration,
+        waiting: Others,
+    ) -> Patience {
         let downloads = self.means.downloads.as_ref();
         let traffic = downloads.and_then(|downloads| downloads.traffic(&row.info_hash));
         let Traffic {
@@ -244,7 +296,8 @@ impl<'a> Race<'a> {
         };
         let silent = self.flow.at.elapsed();
         let experience = &self.means.experience;
-        let slow = experience.is_too_slow(came, waited, rest, size, others);
+        let slow =
+            waiting == Others::Fresh && experience.is_too_slow(came, waited, rest, size, others);
         let alone = received == 0 && others_flowing == 0 && !self.begun;
         if slow || silent >= gap || alone {
             Patience::Until(Duration::ZERO)
@@ -260,6 +313,7 @@ impl<'a> Race<'a> {
         if self.lanes.len() > 1 && (overtaken || !self.begun) {
             let winner = self.lanes.remove(i);
             for loser in std::mem::take(&mut self.lanes) {
+                self.beaten.push_back(loser.candidate);
                 if overtaken && loser.source == Source::Swarm {
                     self.swarm_lost(&loser);
                 }

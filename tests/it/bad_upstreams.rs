@@ -166,6 +166,29 @@ fn the_swarm_takes_over_from_an_upstream() {
     assert!(nar.elapsed < REPLACED, "{:?}", nar.elapsed);
 }
 
+/// An upstream overtook it at the start: it is not forgotten when that one stalls.
+#[test]
+fn who_was_late_goes_on_when_the_winner_stalls() {
+    let Some(lone) = LoneNar::new("who_was_late_goes_on_when_the_winner_stalls", SIZE) else {
+        return;
+    };
+    let stalling = lone.upstream(|body| Answer::Stall(body, 3_000_000));
+    let late = Manner::Late(Duration::from_secs(2));
+    let peer = ScriptedPeer::start(&lone.payload, late);
+    let agent = lone
+        .agent("agent")
+        .upstream(&stalling.url(), &lone.keys.narinfo)
+        .peer(peer.address);
+    let agent = Node::start(&agent);
+    // The peer has shown the info dict by then: it is asked first.
+    assert_eq!(get(agent.shim, &lone.path().narinfo()).status, 200);
+    agent.wait("peer that answers", |s| s["swarm"]["reachable"] == 1);
+    let nar = get(agent.shim, &lone.path().nar());
+    assert!(nar.body == lone.bytes, "{} bytes", nar.body.len());
+    assert!(stalling.asked_for("/nar/") > 0 && peer.sent() > 0);
+    assert!(nar.elapsed < REPLACED, "{:?}", nar.elapsed);
+}
+
 #[test]
 fn an_upstream_that_is_back_is_asked_again() {
     let Some(lone) = LoneNar::new("an_upstream_that_is_back_is_asked_again", 100_000) else {

@@ -98,15 +98,39 @@ pub enum Fetch {
     Running(Arc<Download>),
 }
 
+impl Fetch {
+    fn is_filled(&self) -> bool {
+        matches!(self, Self::Running(download) if download.filled.is_some() && !download.part.is_complete())
+    }
+}
+
+/// Who writes a part file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claimant {
+    Swarm,
+    /// An upstream's NAR, as it comes in.
+    Nar,
+}
+
 /// A running or finished download. Dropping the last handle of an unfinished one stops it; its part file stays.
 pub struct Download {
     part: Arc<PartFile>,
     stop: CancellationToken,
+    /// Whether its bytes come from an upstream's NAR. It gives way to the swarm: that NAR may have fallen silent.
+    filled: Option<CancellationToken>,
 }
 
 impl Download {
     pub fn part(&self) -> &Arc<PartFile> {
         &self.part
+    }
+
+    /// Resolves when the swarm is asked for what an upstream's NAR fills.
+    pub(super) async fn displaced(&self) {
+        match &self.filled {
+            Some(displaced) => displaced.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -259,18 +283,25 @@ impl Downloads {
 
     /// The payload that is kept, the download that runs, or a new one: then as soon as there is room for it.
     pub async fn fetch(self: &Arc<Self>, wanted: Wanted) -> Result<Fetch, DownloadError> {
-        if let Some(found) = self.find(&wanted.info_hash).await {
+        if let Some(found) = self.find(&wanted.info_hash).await
+            && !found.is_filled()
+        {
             return Ok(found);
         }
         let info = self.info(wanted).await?;
         loop {
-            let freed = self.directory.freed();
-            match self.claim(info.clone()).await {
+            let (freed, ended) = (self.directory.freed(), self.ended());
+            match self.claim(info.clone(), Claimant::Swarm).await {
                 Ok(Ok(Claim { download, room })) => {
                     let part = download.part.clone();
                     let stop = download.stop.clone();
                     self.tasks.spawn(self.clone().run(part, room, stop));
                     return Ok(Fetch::Running(download));
+                }
+                Ok(Err(Fetch::Running(filled))) if filled.filled.is_some() => {
+                    filled.filled.iter().for_each(CancellationToken::cancel);
+                    drop(filled);
+                    ended.await;
                 }
                 Ok(Err(found)) => return Ok(found),
                 Err(DownloadError::Room(NoRoom::Busy)) => freed.await,
@@ -283,6 +314,7 @@ impl Downloads {
     pub(super) async fn claim(
         &self,
         info: Arc<InfoDict>,
+        claimant: Claimant,
     ) -> Result<Result<Claim, Fetch>, DownloadError> {
         let info_hash = info.info_hash();
         let _starting = self.starting.lock().await;
@@ -294,6 +326,7 @@ impl Downloads {
         let download = Arc::new(Download {
             part: part.clone(),
             stop: self.stop.child_token(),
+            filled: (claimant == Claimant::Nar).then(CancellationToken::new),
         });
         self.lock().insert(info_hash, Arc::downgrade(&download));
         self.book.started(part);

@@ -17,7 +17,7 @@ use crate::payload::{
 };
 use crate::torrent::{InfoDict, InfoHash};
 
-use super::downloads::{Claim, Download, DownloadError, Downloads, Fetch};
+use super::downloads::{Claim, Claimant, Download, DownloadError, Downloads, Fetch};
 use crate::swarm::payloads::{IN_MEMORY, MEMORY, Spool};
 use crate::swarm::payloads::{NoRoom, Room};
 
@@ -58,6 +58,8 @@ enum ReuseError {
     Disk(#[from] io::Error),
     #[error("the NAR was not fetched to its end")]
     BrokenOff,
+    #[error("the swarm is asked for the rest")]
+    Displaced,
     #[error("the row names {0}, its NAR makes another payload")]
     InfoHash(InfoHash),
 }
@@ -127,7 +129,7 @@ impl Downloads {
     ) -> Result<(), ReuseError> {
         let Claim { download, room } = loop {
             let ended = self.ended();
-            match self.claim(info.clone()).await? {
+            match self.claim(info.clone(), Claimant::Nar).await? {
                 Ok(claim) => break claim,
                 Err(Fetch::Kept(_)) => return Ok(()),
                 // The swarm is at it. Should it be left, the rest is ours.
@@ -154,6 +156,12 @@ impl Downloads {
         for i in 0..table.len() {
             let (raw, compressed) = (table.raw(i), table.compressed(i));
             let part = download.part().clone();
+            // A frame that is being written is finished: the swarm writes to the same file.
+            let frame = self.await_frame(nar, raw.start);
+            tokio::select! {
+                came = frame => came?,
+                () = download.displaced() => return Err(ReuseError::Displaced),
+            }
             self.encode(nar, raw.start, move |frame| {
                 if frame.len() as u64 != compressed.end - compressed.start {
                     return Err(ReuseError::InfoHash(part.info_hash()));
@@ -190,7 +198,9 @@ impl Downloads {
                 builder.frame(frame);
                 Ok(builder)
             };
-            builder = self.encode(nar, i * FRAME_SIZE as u64, write).await?;
+            let start = i * FRAME_SIZE as u64;
+            self.await_frame(nar, start).await?;
+            builder = self.encode(nar, start, write).await?;
         }
         let info = builder.finish(nar_hash);
         if info.info_hash() != info_hash {
@@ -217,7 +227,18 @@ impl Downloads {
         Ok(room.await.unwrap_or(Err(NoRoom::Busy))?)
     }
 
-    /// Waits for the frame at `start`, and gives `sink` what it is encoded to.
+    /// Waits until the NAR has come as far as the frame at `start` goes.
+    async fn await_frame(&self, nar: &Arc<Spool>, start: u64) -> Result<(), ReuseError> {
+        let length = (nar.size() - start).min(FRAME_SIZE as u64);
+        let mut progress = nar.progress();
+        let written = progress.wait_for(|p| p.written >= start + length || p.ended);
+        match written.await.is_ok_and(|p| p.written < start + length) {
+            true => Err(ReuseError::BrokenOff),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives `sink` what the frame at `start` is encoded to.
     async fn encode<T: Send + 'static>(
         &self,
         nar: &Arc<Spool>,
@@ -225,11 +246,6 @@ impl Downloads {
         sink: impl FnOnce(&[u8]) -> Result<T, ReuseError> + Send + 'static,
     ) -> Result<T, ReuseError> {
         let length = (nar.size() - start).min(FRAME_SIZE as u64);
-        let mut progress = nar.progress();
-        let written = progress.wait_for(|p| p.written >= start + length || p.ended);
-        if written.await.is_ok_and(|p| p.written < start + length) {
-            return Err(ReuseError::BrokenOff);
-        }
         let mut encoder = self.reusing.encoder.clone().lock_owned().await;
         let raw = nar.read(start, length as usize).await?;
         let made = tokio::task::spawn_blocking(move || {

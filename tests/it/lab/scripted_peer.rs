@@ -36,6 +36,8 @@ pub enum Manner {
     Vanishes(u64),
     /// So many bytes a second.
     Slow(u64),
+    /// The first block that it sends leaves so long after it was asked for.
+    Late(Duration),
 }
 
 /// The payload of a NAR, and what describes it.
@@ -180,7 +182,8 @@ impl Script {
                 self.gone.store(true, Relaxed);
                 return stream.shutdown(std::net::Shutdown::Both);
             }
-            Manner::Honest | Manner::Vanishes(_) | Manner::Slow(_) => {}
+            Manner::Late(time) if self.sent.load(Relaxed) == 0 => thread::sleep(time),
+            Manner::Honest | Manner::Vanishes(_) | Manner::Slow(_) | Manner::Late(_) => {}
         }
         self.sent.fetch_add(length as u64, Relaxed);
         let size = (9 + length as u32).to_be_bytes();
