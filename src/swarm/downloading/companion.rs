@@ -118,6 +118,15 @@ impl Companion {
         let mut out = BytesMut::new();
         let peer_id = *self.peer_id.companion().as_bytes();
         messages::put_handshake(&mut out, self.part.info_hash(), peer_id, false);
+        write.write_all(&out).await.map_err(WireError::from)?;
+        let hello = timeout(CONNECT_TIMEOUT, reader.handshake())
+            .await
+            .map_err(|_| TalkError::Silent)??;
+        // Nothing before this: aria2 bans whoever says more than a handshake at first.
+        if PeerId::from_bytes(hello.peer_id).program() != Program::Narswarm {
+            return Err(TalkError::Stranger);
+        }
+        out.clear();
         messages::put_bitfield(&mut out, told.as_bytes());
         messages::put_hello(
             &mut out,
@@ -131,12 +140,6 @@ impl Companion {
             },
         );
         write.write_all(&out).await.map_err(WireError::from)?;
-        let hello = timeout(CONNECT_TIMEOUT, reader.handshake())
-            .await
-            .map_err(|_| TalkError::Silent)??;
-        if PeerId::from_bytes(hello.peer_id).program() != Program::Narswarm {
-            return Err(TalkError::Stranger);
-        }
         let mut tell = tokio::time::interval(HAVE_INTERVAL);
         loop {
             tokio::select! {

@@ -29,6 +29,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// From the connect to the whole dict; a seeder may first have to encode a large NAR to compute it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const METADATA_PIECE: u32 = 16 * 1024;
+/// We want the info dict and nothing else.
+const HELLO: OurHello = OurHello {
+    gossip: false,
+    port: None,
+    metadata_size: None,
+    reqq: 1,
+    upload_only: false,
+    peers: false,
+};
 
 #[derive(Debug, Error)]
 pub enum MetadataError {
@@ -50,6 +59,15 @@ pub enum MetadataError {
     Dict(#[from] TorrentError),
 }
 
+/// When the extension handshake is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// With the handshake: a round trip less, for those who gossip and are thus our own program.
+    AtOnce,
+    /// After the peer's handshake: aria2 hangs up on whoever says more before.
+    InTurn,
+}
+
 /// The info dict of `info_hash`, from whichever source answers first; those that turn up meanwhile are asked too.
 pub async fn fetch(
     sources: &Sources,
@@ -59,7 +77,10 @@ pub async fn fetch(
     let started = Instant::now();
     let mut changes = sources.changes();
     let mut asked = HashSet::new();
-    let ask = |address| async move { (address, fetch_from(address, info_hash, peer_id).await) };
+    let ask = |address, opening| async move {
+        let fetched = fetch_from(address, info_hash, peer_id, opening).await;
+        (address, fetched)
+    };
     let mut asking = FuturesUnordered::new();
     loop {
         let open = sources.gossip().is_asking(&info_hash);
@@ -71,15 +92,21 @@ pub async fn fetch(
         // Most strangers do not have it; a neighbour's answer who does is often one round trip away.
         let patient = open && holders.is_empty() && started.elapsed() < STRANGERS_WAIT;
         let strangers = strangers.into_iter().filter(|_| !patient);
-        let known = holders.into_iter().map(|peer| (peer, PARALLEL_HOLDERS));
-        for (peer, parallel) in known.chain(strangers.map(|peer| (peer, PARALLEL))) {
+        let holders = holders.into_iter();
+        let known = holders.map(|peer| (peer, PARALLEL_HOLDERS, Opening::AtOnce));
+        let others = strangers.map(|peer| (peer, PARALLEL, Opening::InTurn));
+        for (peer, parallel, opening) in known.chain(others) {
             if asking.len() < parallel && asked.insert(peer) {
-                asking.push(ask(peer));
+                asking.push(ask(peer, opening));
             }
         }
         if asking.is_empty() && !open {
             let unasked = last_resort.into_iter().filter(|peer| asked.insert(*peer));
-            asking.extend(unasked.map(ask).collect::<Vec<_>>());
+            asking.extend(
+                unasked
+                    .map(|peer| ask(peer, Opening::AtOnce))
+                    .collect::<Vec<_>>(),
+            );
             if asking.is_empty() {
                 return Err(MetadataError::Nobody { asked: asked.len() });
             }
@@ -113,37 +140,34 @@ async fn fetch_from(
     address: SocketAddr,
     info_hash: InfoHash,
     peer_id: [u8; 20],
+    opening: Opening,
 ) -> Result<InfoDict, MetadataError> {
     let connect = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
         .map_err(|_| MetadataError::Timeout)?;
     let stream = connect.map_err(MetadataError::Connect)?;
     let _ = stream.set_nodelay(true);
-    timeout(ANSWER_TIMEOUT, converse(stream, info_hash, peer_id))
-        .await
-        .map_err(|_| MetadataError::Timeout)?
+    timeout(
+        ANSWER_TIMEOUT,
+        converse(stream, info_hash, peer_id, opening),
+    )
+    .await
+    .map_err(|_| MetadataError::Timeout)?
 }
 
 async fn converse(
     stream: TcpStream,
     info_hash: InfoHash,
     peer_id: [u8; 20],
+    opening: Opening,
 ) -> Result<InfoDict, MetadataError> {
     let (read, mut write) = stream.into_split();
     let mut reader = PeerReader::new(read);
     let mut out = BytesMut::new();
     messages::put_handshake(&mut out, info_hash, peer_id, false);
-    messages::put_hello(
-        &mut out,
-        &OurHello {
-            gossip: false,
-            port: None,
-            metadata_size: None,
-            reqq: 1,
-            upload_only: false,
-            peers: false,
-        },
-    );
+    if opening == Opening::AtOnce {
+        messages::put_hello(&mut out, &HELLO);
+    }
     write.write_all(&out).await.map_err(WireError::from)?;
     let hello = reader.handshake().await?;
     if hello.info_hash != info_hash {
@@ -151,6 +175,11 @@ async fn converse(
     }
     if !hello.extended {
         return Err(MetadataError::Unsupported);
+    }
+    if opening == Opening::InTurn {
+        out.clear();
+        messages::put_hello(&mut out, &HELLO);
+        write.write_all(&out).await.map_err(WireError::from)?;
     }
     let (id, size) = loop {
         if let PeerMessage::Hello {
