@@ -59,6 +59,7 @@ pub fn failure(reason: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn announces_parse() {
@@ -90,5 +91,13 @@ mod tests {
             b"d8:intervali7e5:peers6:\x01\x02\x03\x04\0A6:peers618:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0Be"
         );
         assert_eq!(failure("no"), b"d14:failure reason2:noe");
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_an_announce_or_none(query in any::<String>(), hash in "[%0-9a-f&=]{0,60}", port in any::<u32>()) {
+            let _ = Announce::parse(&query);
+            let _ = Announce::parse(&format!("info_hash={hash}&port={port}&event={query}"));
+        }
     }
 }

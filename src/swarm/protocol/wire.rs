@@ -267,6 +267,9 @@ fn total_size(frame: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::super::messages::{
         OUR_UT_METADATA, OUR_UT_PEX, OurHello, put_bitfield, put_extended, put_frame,
@@ -274,7 +277,6 @@ mod tests {
         put_metadata_reject, put_metadata_request, put_peers,
     };
     use super::*;
-    use proptest::prelude::*;
 
     fn reader(bytes: &[u8]) -> PeerReader<&[u8]> {
         PeerReader::new(bytes)
@@ -382,18 +384,5 @@ mod tests {
             reader(&bomb).next().await,
             Err(WireError::Malformed(_))
         ));
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000), id in 0u8..24) {
-            let mut framed = BytesMut::new();
-            put_frame(&mut framed, id, &bytes);
-            for input in [&bytes[..], &framed[..]] {
-                let mut reader = reader(&[]);
-                reader.buffer.extend_from_slice(input);
-                while let Ok(Some(_)) = reader.buffered() {}
-            }
-        }
     }
 }

@@ -227,11 +227,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), sample in 0usize..11, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), sample in 0usize..11,
+                                       at in any::<prop::sample::Index>(), length in 0usize..6, other in proptest::collection::vec(any::<u8>(), 0..6)) {
             let _ = Message::decode(&bytes);
             let mut encoded = samples()[sample].encode();
             let at = at.index(encoded.len());
-            encoded[at] = byte;
+            let end = (at + length).min(encoded.len());
+            encoded.splice(at..end, other);
             if let Ok(Some(message)) = Message::decode(&encoded) {
                 prop_assert_eq!(Message::decode(&message.encode()), Ok(Some(message)));
             }
