@@ -103,7 +103,7 @@ pub struct OurHello {
     pub reqq: u32,
     /// BEP 21: we only upload on this connection.
     pub upload_only: bool,
-    /// Whether we want to be told of other peers (BEP 11).
+    /// Whether peers are told of on this connection (BEP 11).
     pub peers: bool,
 }
 

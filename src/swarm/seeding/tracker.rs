@@ -1,7 +1,7 @@
 //! The seeder's own HTTP tracker, on the one public port: whoever downloads something from here may ask who else does.
 //!
-//! Only for what this machine offers, and only for those whom it serves. Its answers name the peers that announced
-//! themselves here, at the address they came from, and the downloaders that said where they are reached.
+//! Only for what this machine offers, and only for those whom it serves. Its answers name this seeder itself, the peers
+//! that announced themselves here, at the address they came from, and the downloaders that said where they are reached.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -61,7 +61,10 @@ impl Tracker {
     /// Answers one request; whatever goes wrong is the other side's problem.
     pub async fn serve(&self, stream: TcpStream, from: SocketAddr) {
         let address = from.ip().to_canonical();
-        let service = service_fn(|request| async move { self.respond(request, address) });
+        // Peers come in where the tracker is asked.
+        let here = stream.local_addr().ok();
+        let here = here.map(|here| SocketAddr::new(here.ip().to_canonical(), here.port()));
+        let service = service_fn(|request| async move { self.respond(request, address, here) });
         let connection = hyper::server::conn::http1::Builder::new()
             .keep_alive(false)
             .max_buf_size(MAX_HEAD)
@@ -75,6 +78,7 @@ impl Tracker {
         &self,
         request: Request<Incoming>,
         from: IpAddr,
+        here: Option<SocketAddr>,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
         let uri = request.uri();
         let asked = request.method() == Method::GET && uri.path() == "/announce";
@@ -86,7 +90,8 @@ impl Tracker {
                 announce::failure("not offered here")
             }
             Some(announce) => {
-                let peers = self.exchange(announce, from, Instant::now());
+                let others = self.exchange(announce, from, Instant::now());
+                let peers: Vec<SocketAddr> = here.into_iter().chain(others).collect();
                 announce::answer(INTERVAL.as_secs(), &peers)
             }
         };
