@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::NodeOptions;
 use crate::store::StoreUri;
-use crate::swarm::{DiscoveryOptions, ScheduledLimit, SwarmOptions, UploadLimits};
+use crate::swarm::{DiscoveryOptions, Recreation, ScheduledLimit, SwarmOptions, UploadLimits};
 use crate::upstream::Netrc;
 
 use super::sections::{AgentFile, Hold, HoldSource, ScheduleSection, SeedboxFile, SwarmSection};
@@ -29,6 +29,8 @@ const AGENT_NEIGHBOURS: usize = 16;
 const SEEDBOX_NEIGHBOURS: usize = 200;
 /// Each neighbour costs a connection, and a bit for each row of the channel.
 const MAX_NEIGHBOURS: usize = 2000;
+/// The nicest that Linux knows.
+const MAX_NICE: u8 = 19;
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -244,6 +246,10 @@ impl Checker<'_> {
             let reason = format!("{neighbours} are more than {MAX_NEIGHBOURS}");
             return Err(self.error("swarm.neighbours", &reason));
         }
+        if section.recreate_nice > MAX_NICE {
+            let reason = format!("{} is not within 0 and {MAX_NICE}", section.recreate_nice);
+            return Err(self.error("swarm.recreate_nice", &reason));
+        }
         Ok(SwarmOptions {
             listen: section.listen,
             share: self.parse("swarm.share", &section.share)?,
@@ -254,10 +260,14 @@ impl Checker<'_> {
                 schedule: self.schedule(&section.schedule)?,
             },
             upload_slots: self.at_least_one("swarm.upload_slots", section.upload_slots)?,
-            recreate_threads: section
-                .recreate_threads
-                .map(|threads| self.at_least_one("swarm.recreate_threads", threads))
-                .transpose()?,
+            recreation: Recreation {
+                threads: section
+                    .recreate_threads
+                    .map(|threads| self.at_least_one("swarm.recreate_threads", threads))
+                    .transpose()?,
+                nice: section.recreate_nice,
+            },
+            connections: self.at_least_one("swarm.connections", section.connections)?,
             peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,
             trackers: self.parse_all("swarm.trackers", &section.trackers)?,
             discovery: DiscoveryOptions {

@@ -88,6 +88,10 @@ pub struct SwarmSection {
     pub upload_slots: usize,
     /// Payload frames made at a time; one per core unless said.
     pub recreate_threads: Option<usize>,
+    /// Their nice value, if the program's own is lower.
+    pub recreate_nice: u8,
+    /// Connections of peers that the port takes.
+    pub connections: usize,
     pub schedule: Vec<ScheduleSection>,
     pub peers: Vec<String>,
     pub trackers: Vec<String>,
@@ -109,6 +113,8 @@ impl Default for SwarmSection {
             peer_upload_limit: None,
             upload_slots: 8,
             recreate_threads: None,
+            recreate_nice: 10,
+            connections: 1024,
             schedule: vec![],
             peers: vec![],
             trackers: vec![],

@@ -263,7 +263,7 @@ impl StatusReport {
             accounting: self.counters.accounting().newest(DAYS_SHOWN),
             hold: Hold {
                 amount: 0,
-                used: self.swarm.held_bytes(),
+                used: offer.held,
             },
             errors: totals.errors,
         }

@@ -40,7 +40,7 @@ pub use gossip::{GossipReport, Port};
 pub use options::SwarmOptions;
 pub use payloads::PartFile;
 pub use payloads::{Progress as SpoolProgress, Spool};
-pub use seeding::{ScheduledLimit, TimeOfDay, UploadLimits};
+pub use seeding::{Recreation, ScheduledLimit, TimeOfDay, UploadLimits};
 pub use share::{Network, NetworkError, Share, ShareError};
 
 use discovery::Announcer;
@@ -77,6 +77,8 @@ pub enum SwarmError {
     Pointers { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Download(#[from] DownloadError),
+    #[error("starting the threads that make payloads again: {0}")]
+    Threads(io::Error),
     #[error("announcing on trackers: {0}")]
     Trackers(io::Error),
 }
@@ -132,13 +134,14 @@ impl Swarm {
             .for_each(|peer| peers.add(*peer, PeerOrigin::Config));
         let policy = Arc::new(SharePolicy::new(options.share, options.networks));
         let peer_id = *PeerId::random().as_bytes();
-        let book = Arc::new(OfferBook::new(
+        let book = OfferBook::new(
             offers,
             infos.clone(),
             directory.clone(),
             options.hold,
-            options.recreate_threads,
-        ));
+            options.recreation,
+        );
+        let book = Arc::new(book.map_err(SwarmError::Threads)?);
         let crowds = Arc::new(Crowds::new(rand::random()));
         let tracker = Tracker::new(book.clone(), crowds.clone());
         let seeder = Arc::new(Seeder {
@@ -163,7 +166,7 @@ impl Swarm {
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
-        let places = Places::default();
+        let places = Places::new(options.connections);
         let entrance = Entrance {
             seeder: seeder.clone(),
             tracker,
@@ -292,6 +295,7 @@ impl Swarm {
         self.policy.set(options.share, options.networks);
         self.seeder.rates.set(options.upload_limits);
         self.seeder.slots.set(options.upload_slots);
+        self.places.set(options.connections);
         self.peers.configure(&options.peers);
         *self
             .trackers
@@ -317,14 +321,9 @@ impl Swarm {
             .map_err(SwarmError::Trackers)
     }
 
-    /// What is offered now; counted anew, for `status`.
+    /// What is offered.
     pub fn offered(&self) -> OfferSummary {
         self.book.summary()
-    }
-
-    /// Bytes of the payload files that lie in `hold`.
-    pub fn held_bytes(&self) -> u64 {
-        self.book.held_bytes()
     }
 
     /// Peers known, peers that answered, peers that download from us now.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::discovery::DiscoveryOptions;
-use super::seeding::UploadLimits;
+use super::seeding::{Recreation, UploadLimits};
 use super::share::{Network, Share};
 
 /// What the configuration says of the swarm.
@@ -18,8 +18,9 @@ pub struct SwarmOptions {
     pub upload_limits: UploadLimits,
     /// Connections that are served at a time.
     pub upload_slots: usize,
-    /// Frames that are made at a time; one per core unless said.
-    pub recreate_threads: Option<usize>,
+    pub recreation: Recreation,
+    /// Connections of peers in all; topic connections have their own limit.
+    pub connections: usize,
     pub peers: Vec<SocketAddr>,
     pub trackers: Vec<Url>,
     pub discovery: DiscoveryOptions,
@@ -58,7 +59,11 @@ impl SwarmOptions {
             ("swarm.neighbours", self.neighbours != new.neighbours),
             (
                 "swarm.recreate_threads",
-                self.recreate_threads != new.recreate_threads,
+                self.recreation.threads != new.recreation.threads,
+            ),
+            (
+                "swarm.recreate_nice",
+                self.recreation.nice != new.recreation.nice,
             ),
             ("cache.size", self.cache_size != new.cache_size),
             ("hold.location", self.hold != new.hold),

@@ -8,7 +8,7 @@ use crate::follow::{ChannelOptions, ManifestSource};
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::{Node, NodeOptions, Role};
 use crate::store::StoreUri;
-use crate::swarm::{DiscoveryOptions, Share, SwarmOptions, UploadLimits};
+use crate::swarm::{DiscoveryOptions, Recreation, Share, SwarmOptions, UploadLimits};
 
 use super::CHANNEL;
 
@@ -84,7 +84,11 @@ fn options(
             networks: vec![],
             upload_limits: UploadLimits::default(),
             upload_slots: 8,
-            recreate_threads: None,
+            recreation: Recreation {
+                threads: None,
+                nice: 0,
+            },
+            connections: 1024,
             peers: vec![],
             trackers: vec![],
             discovery: DiscoveryOptions {

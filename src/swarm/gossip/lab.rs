@@ -13,6 +13,7 @@ use crate::swarm::discovery::Pointers;
 use crate::swarm::payloads::PayloadDirectory;
 use crate::swarm::seeding::Crowds;
 use crate::swarm::seeding::OfferBook;
+use crate::swarm::seeding::Recreation;
 use crate::swarm::seeding::Seeder;
 use crate::swarm::share::{Share, SharePolicy};
 
@@ -25,8 +26,13 @@ pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
     let peers = Arc::new(PeerBook::default());
     let infos = Arc::new(InfoDicts::open(&place.join("info.sqlite")).unwrap());
     let payloads = PayloadDirectory::open(&place.join("cache"), 1 << 20).unwrap();
-    let book = OfferBook::new(Arc::new(Offers::new(None)), infos, payloads, None, None);
-    let book = Arc::new(book);
+    let recreation = Recreation {
+        threads: Some(1),
+        nice: 0,
+    };
+    let offers = Arc::new(Offers::new(None));
+    let book = OfferBook::new(offers, infos, payloads, None, recreation);
+    let book = Arc::new(book.unwrap());
     let seeder = Seeder {
         crowds: Arc::new(Crowds::new(0)),
         book: book.clone(),

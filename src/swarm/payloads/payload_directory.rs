@@ -63,6 +63,7 @@ struct State {
     files: HashMap<Name, Held>,
     total: u64,
     spools: u64,
+    version: u64,
 }
 
 /// Room for one file that is being written. When dropped, a part stays for whoever goes on with it; a spool goes.
@@ -139,6 +140,11 @@ impl PayloadDirectory {
             // Only the order after the next start depends on it.
             let _ = file.set_modified(now);
         }
+    }
+
+    /// Rises whenever `kept` may say something else than before.
+    pub fn version(&self) -> u64 {
+        self.lock().version
     }
 
     /// The info hashes of all whole payloads.
@@ -306,12 +312,14 @@ impl Drop for Room {
 impl State {
     fn set(&mut self, name: Name, held: Held) {
         self.unset(name);
+        self.version += 1;
         self.total += held.bytes;
         self.files.insert(name, held);
     }
 
     fn unset(&mut self, name: Name) {
         if let Some(held) = self.files.remove(&name) {
+            self.version += 1;
             self.total -= held.bytes;
         }
     }

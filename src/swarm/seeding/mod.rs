@@ -2,6 +2,7 @@
 
 mod crowd;
 mod crowds;
+mod encoding;
 mod idle_work;
 mod limits;
 mod offer;
@@ -14,11 +15,12 @@ mod upload_rates;
 mod workshop;
 
 pub use crowds::{CROWD_PIECES, Crowds};
+pub use encoding::Recreation;
 pub use idle_work::IdleWork;
 pub use limits::{Place, Places};
 pub use offer::OfferError;
 pub use offer_book::{OfferBook, OfferSummary};
-pub use seeder::{Seeder, SeederError};
+pub use seeder::{Seeder, SeederError, Visit};
 pub use slots::Slots;
 pub use tracker::Tracker;
 pub use upload_rates::{ScheduledLimit, TimeOfDay, UploadLimits, UploadRates};

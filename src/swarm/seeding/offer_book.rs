@@ -4,8 +4,10 @@
 //! from a payload file that is kept, or from the NAR that is installed: then its frames are made again.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -14,11 +16,15 @@ use crate::manifest::Row;
 use crate::payload::FRAME_SIZE;
 use crate::torrent::InfoHash;
 
+use super::encoding::Recreation;
 use super::offer::{Content, Offer};
 use super::workshop::Workshop;
 use crate::swarm::gossip::{LayerId, Layers, RowSet};
 use crate::swarm::payloads::PartFile;
 use crate::swarm::payloads::PayloadDirectory;
+
+/// A summary is so old at most: nobody tells of files that a person puts into `hold` or takes away.
+const SUMMARY_AGE: Duration = Duration::from_secs(5);
 
 /// How much is offered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub struct OfferSummary {
     pub paths: u64,
     pub bytes: u64,
     pub withdrawn: u64,
+    /// Bytes of the payload files in `hold`.
+    pub held: u64,
 }
 
 /// Finds offers by info hash; the only place that knows all their kinds.
@@ -37,6 +45,16 @@ pub struct OfferBook {
     hold: Option<PathBuf>,
     running: RwLock<HashMap<InfoHash, Arc<PartFile>>>,
     files: RwLock<HashMap<InfoHash, PlainFile>>,
+    counted: Mutex<Option<Counted>>,
+}
+
+/// A summary, and what it was counted from.
+#[derive(Clone, Copy)]
+struct Counted {
+    /// Of the offers and of the payloads that are kept.
+    version: (u64, u64),
+    at: Instant,
+    summary: OfferSummary,
 }
 
 impl OfferBook {
@@ -45,17 +63,18 @@ impl OfferBook {
         infos: Arc<InfoDicts>,
         payloads: PayloadDirectory,
         hold: Option<PathBuf>,
-        recreate_threads: Option<usize>,
-    ) -> Self {
-        let workshop = Arc::new(Workshop::new(offers.clone(), infos, recreate_threads));
-        Self {
+        recreation: Recreation,
+    ) -> io::Result<Self> {
+        let workshop = Arc::new(Workshop::new(offers.clone(), infos, recreation)?);
+        Ok(Self {
             offers,
             workshop,
             payloads,
             hold,
             running: RwLock::default(),
             files: RwLock::default(),
-        }
+            counted: Mutex::default(),
+        })
     }
 
     /// What this machine can serve under this info hash, if anything.
@@ -120,11 +139,6 @@ impl OfferBook {
         Some(Content::Installed { path })
     }
 
-    /// Bytes of the payload files that lie in `hold`.
-    pub fn held_bytes(&self) -> u64 {
-        self.held().values().sum()
-    }
-
     /// Payload files in `hold`, by name, with their sizes.
     fn held(&self) -> HashMap<String, u64> {
         let files = self
@@ -139,21 +153,38 @@ impl OfferBook {
         payloads.collect()
     }
 
-    /// What is offered now, whatever its bytes come from: a walk over the catalog, for `status`.
+    /// What is offered, whatever its bytes come from. Counting walks over the catalog: only when something may have
+    /// changed since.
     pub fn summary(&self) -> OfferSummary {
-        let is_offered = self.is_offered();
-        let mut seen = HashSet::new();
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read first: what changes during the count is counted by the next one.
+        let version = (*self.offers.changes().borrow(), self.payloads.version());
+        if let Some(counted) = &*counted
+            && counted.version == version
+            && (self.hold.is_none() || counted.at.elapsed() < SUMMARY_AGE)
+        {
+            return counted.summary;
+        }
+        let summary = self.count();
+        *counted = Some(Counted {
+            version,
+            at: Instant::now(),
+            summary,
+        });
+        summary
+    }
+
+    fn count(&self) -> OfferSummary {
+        let held = self.held();
         let mut summary = OfferSummary {
             withdrawn: self.offers.withdrawn(),
+            held: held.values().sum(),
             ..OfferSummary::default()
         };
-        for (row, ours) in self
-            .offers
-            .catalog()
-            .releases()
-            .iter()
-            .flat_map(|release| release.rows())
-        {
+        let is_offered = self.is_offered(held);
+        let mut seen = HashSet::new();
+        let catalog = self.offers.catalog();
+        for (row, ours) in catalog.releases().iter().flat_map(|release| release.rows()) {
             if is_offered(&row, ours) && seen.insert(row.info_hash()) {
                 summary.paths += 1;
                 summary.bytes += row.payload_length();
@@ -182,8 +213,8 @@ impl OfferBook {
     }
 
     /// Tells of rows (and whether their payloads can be re-created) whether they are offered, as things are now.
-    fn is_offered(&self) -> impl Fn(&Row<'_>, bool) -> bool {
-        let (offers, kept, held) = (self.offers.clone(), self.payloads.kept(), self.held());
+    fn is_offered(&self, held: HashMap<String, u64>) -> impl Fn(&Row<'_>, bool) -> bool {
+        let (offers, kept) = (self.offers.clone(), self.payloads.kept());
         move |row, ours| {
             let info_hash = row.info_hash();
             let name = || format!("{}.nar.zst", row.nar_hash().base32());
@@ -213,7 +244,7 @@ impl OfferBook {
 
     /// The rows of these releases that are offered now, by layer: a walk over all of them.
     pub fn select(&self, releases: &[Release], layers: &Layers) -> HashMap<LayerId, Arc<RowSet>> {
-        let is_offered = self.is_offered();
+        let is_offered = self.is_offered(self.held());
         layers.select(releases, |row, ours| is_offered(row, ours))
     }
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use moka::future::Cache;
 use sha1::{Digest, Sha1};
-use tokio::sync::Semaphore;
 
 use crate::catalog::{InfoDicts, Offers};
 use crate::payload::{
@@ -20,6 +19,7 @@ use crate::payload::{
 use crate::store::{NarReader, scan};
 use crate::torrent::{InfoDict, InfoHash};
 
+use super::encoding::{Encoding, Recreation};
 use super::offer::{Content, Offer, OfferError};
 
 /// Compressed frames kept for the pieces that are asked next; a frame is 1.5 MB or so.
@@ -31,6 +31,7 @@ const OPEN_NARS: u64 = 32;
 const NAR_IDLE: Duration = Duration::from_secs(20);
 /// Info dicts in memory; most are a few hundred bytes, the largest 80 kB.
 const INFO_CACHE_BYTES: u64 = 8 << 20;
+
 /// The shared means to make pieces: caches, and bounds on the work.
 pub struct Workshop {
     offers: Arc<Offers>,
@@ -40,16 +41,18 @@ pub struct Workshop {
     pub pieces: Cache<(InfoHash, u32), Bytes>,
     nars: Cache<PathBuf, Arc<Mutex<NarReader>>>,
     /// Encoding is the one thing here that takes a core.
-    encoding: Arc<Semaphore>,
+    encoding: Encoding,
     /// Idle ones; at most as many as may encode.
     makers: Arc<Mutex<Vec<FrameMaker>>>,
 }
 
 impl Workshop {
-    /// `threads` are used for encoding, or all cores.
-    pub fn new(offers: Arc<Offers>, infos: Arc<InfoDicts>, threads: Option<usize>) -> Self {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
+    pub fn new(
+        offers: Arc<Offers>,
+        infos: Arc<InfoDicts>,
+        recreation: Recreation,
+    ) -> io::Result<Self> {
+        Ok(Self {
             offers,
             infos,
             info_cache: by_weight(INFO_CACHE_BYTES, |info: &Arc<InfoDict>| {
@@ -61,9 +64,9 @@ impl Workshop {
                 .max_capacity(OPEN_NARS)
                 .time_to_idle(NAR_IDLE)
                 .build(),
-            encoding: Arc::new(Semaphore::new(threads.unwrap_or_else(cores).max(1))),
+            encoding: Encoding::new(recreation)?,
             makers: Arc::default(),
-        }
+        })
     }
 
     /// What is on disk is not what the row says: not offered any more.
@@ -104,39 +107,30 @@ impl Workshop {
     /// Encodes or reads the whole payload once to learn its info dict, and keeps it.
     pub async fn compute_info(&self, offer: &Offer) -> Result<Arc<InfoDict>, OfferError> {
         let making = async {
-            let permit = self
-                .encoding
-                .clone()
-                .acquire_owned()
-                .await
-                .map_err(|_| OfferError::Stopping)?;
             let (content, size) = (offer.content.clone(), offer.size);
-            let computed = blocking(move || {
-                let _permit = permit;
-                match content {
-                    Content::Installed { path } => {
-                        let mut nar = NarReader::open(scan(&path).map_err(|e| e.to_string())?);
-                        let mut first = None;
-                        let described = describe(&mut nar, size, |frame| {
-                            first.get_or_insert_with(|| Bytes::copy_from_slice(frame));
-                            Ok(())
-                        });
-                        described
-                            .map(|described| (described.info, first))
-                            .map_err(|e| e.to_string())
-                    }
-                    Content::File(path) => {
-                        let name = path
-                            .file_name()
-                            .unwrap_or_default()
-                            .to_string_lossy()
-                            .into_owned();
-                        let file = File::open(&path).map_err(|e| e.to_string())?;
-                        let info = describe_payload(file, name, size).map_err(|e| e.to_string())?;
-                        Ok((info, None))
-                    }
-                    Content::Download(part) => Ok((InfoDict::clone(part.info()), None)),
+            let computed = self.encoding.run(move || match content {
+                Content::Installed { path } => {
+                    let mut nar = NarReader::open(scan(&path).map_err(|e| e.to_string())?);
+                    let mut first = None;
+                    let described = describe(&mut nar, size, |frame| {
+                        first.get_or_insert_with(|| Bytes::copy_from_slice(frame));
+                        Ok(())
+                    });
+                    described
+                        .map(|described| (described.info, first))
+                        .map_err(|e| e.to_string())
                 }
+                Content::File(path) => {
+                    let name = path
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned();
+                    let file = File::open(&path).map_err(|e| e.to_string())?;
+                    let info = describe_payload(file, name, size).map_err(|e| e.to_string())?;
+                    Ok((info, None))
+                }
+                Content::Download(part) => Ok((InfoDict::clone(part.info()), None)),
             });
             let (info, first) = computed.await?.map_err(|reason| OfferError::Read {
                 path: offer.path().to_owned(),
@@ -190,12 +184,6 @@ impl Workshop {
         table: Arc<FrameTable>,
         i: usize,
     ) -> Result<Bytes, OfferError> {
-        let permit = self
-            .encoding
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| OfferError::Stopping)?;
         // A NAR of one frame is read once: not worth remembering, nor a second trip to another thread.
         let open = if table.len() > 1 {
             Some(self.open_nar(offer).await?)
@@ -203,8 +191,7 @@ impl Workshop {
             None
         };
         let (makers, path) = (self.makers.clone(), offer.path().to_owned());
-        let made = blocking(move || {
-            let _permit = permit;
+        let made = self.encoding.run(move || {
             let nar = match open {
                 Some(nar) => nar,
                 None => Arc::new(Mutex::new(NarReader::open(
