@@ -22,6 +22,7 @@ mod exit_codes;
 mod fetched_ahead;
 mod gossip;
 mod hostile_neighbours;
+mod idle_work;
 mod kill_nine;
 mod many_nars_at_once;
 mod metrics;

@@ -11,8 +11,8 @@ use crate::torrent::InfoHash;
 use super::offer_book::OfferBook;
 use super::slots::Slots;
 
-/// A machine that has just started has better things to do.
-const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// Whoever starts the program wants something of it first. The work itself gives way to everything else (`Encoding`).
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// From the end of one look at the offer to the next: paths are installed now and then.
 const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 /// While somebody downloads.

@@ -1,0 +1,44 @@
+//! While nobody downloads, a seeder gets to know the info dicts of what is installed: it can then make any piece at once.
+
+use std::time::Duration;
+
+use narswarm::catalog::InfoDicts;
+
+use crate::lab::{LoneNar, Node, RawPeer, raw_host, wait_for};
+
+/// Two frames.
+const SIZE: u64 = 6_000_000;
+/// It begins 10 s after the start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn info_dicts_are_known_before_anybody_asks() {
+    let Some(lone) = LoneNar::new("info_dicts_are_known_before_anybody_asks", SIZE) else {
+        return;
+    };
+    let config = lone.seedbox("seedbox");
+    let seedbox = Node::start(&config);
+    seedbox.wait_for_offer(1);
+    let infos = InfoDicts::open(&seedbox.state().join("info.sqlite")).unwrap();
+    let info_hash = lone.payload.info.info_hash();
+    wait_for("info dict", PATIENCE, || {
+        infos.has(&info_hash).unwrap().then_some(())
+    });
+    assert_eq!(
+        infos.get(&info_hash).unwrap().as_ref(),
+        Some(&*lone.payload.info)
+    );
+    assert_eq!(seedbox.bytes("uploaded"), 0);
+    // It is kept, and good for any piece.
+    seedbox.stop();
+    let seedbox = Node::start(&config);
+    seedbox.wait_for_offer(1);
+    let info = &lone.payload.info;
+    let (last, range) = (
+        info.piece_count() - 1,
+        info.piece_range(info.piece_count() - 1),
+    );
+    let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info_hash).unwrap();
+    let piece = peer.piece(last, info.piece_len(last)).unwrap();
+    assert!(piece == lone.payload.bytes[range.start as usize..range.end as usize]);
+}
