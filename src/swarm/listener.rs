@@ -15,7 +15,7 @@ use crate::swarm::protocol::incoming::{self, Incoming, IncomingError};
 use crate::swarm::seeding::OfferError;
 use crate::swarm::seeding::Tracker;
 use crate::swarm::seeding::{Place, Places};
-use crate::swarm::seeding::{Seeder, SeederError};
+use crate::swarm::seeding::{Seeder, SeederError, Visit};
 use crate::swarm::share::SharePolicy;
 
 /// After a failed accept (out of descriptors, mostly) there is nothing better to do than to wait a little.
@@ -99,15 +99,18 @@ impl Entrance {
         address: SocketAddr,
         place: Place,
     ) -> Result<(), EntranceError> {
-        if incoming::first_byte(&stream).await? == HTTP_GET {
-            if self.policy.allows(address) {
-                self.tracker.serve(stream, address).await;
-            }
-            return Ok(());
-        }
-        let peer = Incoming::read(stream).await?;
+        let peer = tokio::select! {
+            () = place.displaced() => return Ok(()),
+            met = self.meet(stream, address) => match met? {
+                Some(peer) => peer,
+                None => return Ok(()),
+            },
+        };
+        place.greeted();
         let info_hash = peer.hello.info_hash;
         if let Some(asked) = self.gossip.dial_backs.take(address.ip(), info_hash) {
+            // librqbit asks for everything here, and nobody sees when it is idle.
+            place.works();
             self.gossip.dialled_back(&asked, peer, &info_hash).await?;
             return Ok(());
         }
@@ -120,9 +123,29 @@ impl Entrance {
         let Some(offer) = self.seeder.book.find(&info_hash) else {
             return Ok(());
         };
+        let visit = Visit {
+            place: Some(&place),
+            holders: self.gossip.count_holders(&info_hash),
+        };
         tokio::select! {
             () = self.policy.refuses(address) => Ok(()),
-            served = self.seeder.serve(offer, peer) => Ok(served?),
+            () = place.displaced() => Ok(()),
+            served = self.seeder.serve(offer, peer, visit) => Ok(served?),
         }
+    }
+
+    /// Reads the handshake, or answers the tracker's question.
+    async fn meet(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Result<Option<Incoming>, EntranceError> {
+        if incoming::first_byte(&stream).await? == HTTP_GET {
+            if self.policy.allows(address) {
+                self.tracker.serve(stream, address).await;
+            }
+            return Ok(None);
+        }
+        Ok(Some(Incoming::read(stream).await?))
     }
 }

@@ -1,8 +1,12 @@
 //! Whatever downloaders send, the seeder stays small and serves the honest ones.
 
-use std::{io::Write as _, thread, time::Duration};
+use std::{
+    io::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::lab::{LoneNar, Node, RawPeer, raw_host};
+use crate::lab::{LoneNar, Node, RawPeer, raw_host, wait_for};
 
 const SIZE: u64 = 6_000_000;
 /// A seeder with a full cache of frames has about 120 MB.
@@ -26,6 +30,11 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
     let mut noise = RawPeer::connect(raw_host(2), seedbox.peer).unwrap();
     noise.0.write_all(&[0xaa; 4096]).unwrap();
     assert!(noise.is_hung_up_on());
+    // A question to the tracker that has no end.
+    let mut question = RawPeer::connect(raw_host(2), seedbox.peer).unwrap();
+    let _ = question.0.write_all(b"GET /announce?info_hash=");
+    let _ = question.0.write_all(&[b'a'; 1 << 20]);
+    assert!(question.is_hung_up_on());
     // A request for what does not exist.
     for (piece, begin, length) in [
         (last + 1, 0, 16384),
@@ -76,4 +85,64 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
     assert!(memory < MEMORY, "{memory} bytes");
     assert_eq!(seedbox.status()["offer"]["paths"], 1);
     drop((flooding.join().unwrap(), crowd));
+}
+
+/// Few places, so that a test can take them all: two for each address, and four without a handshake, one for each.
+const PLACES: usize = 16;
+const PER_ADDRESS: usize = 2;
+const HALF_OPEN: usize = 4;
+/// Whoever asked for something in the last 5 s is not idle.
+const IDLE: Duration = Duration::from_secs(20);
+
+#[test]
+fn those_without_a_handshake_make_room_for_each_other_alone() {
+    let test = "those_without_a_handshake_make_room_for_each_other_alone";
+    let Some(lone) = LoneNar::new(test, 100_000) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox").connections(PLACES));
+    seedbox.wait_for_offer(1);
+    let info_hash = lone.payload.info.info_hash();
+    let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info_hash).unwrap();
+    let mut early = meet(2);
+    let connect = |i| RawPeer::connect(raw_host(10 + i as u8), seedbox.peer).unwrap();
+    let mut silent: Vec<RawPeer> = (0..3 * HALF_OPEN).map(connect).collect();
+    // Long before the 10 s that a handshake may take.
+    let start = Instant::now();
+    let mut gone = silent.iter_mut().take(2 * HALF_OPEN);
+    assert!(gone.all(RawPeer::is_hung_up_on));
+    let mut late = meet(3);
+    assert!(start.elapsed() < Duration::from_secs(8));
+    let length = lone.payload.info.piece_len(0);
+    for peer in [&mut early, &mut late] {
+        assert!(peer.piece(0, length).unwrap() == lone.payload.bytes[..length as usize]);
+    }
+}
+
+#[test]
+fn the_longest_idle_makes_room_when_all_places_are_taken() {
+    let test = "the_longest_idle_makes_room_when_all_places_are_taken";
+    let Some(lone) = LoneNar::new(test, 100_000) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox").connections(PLACES));
+    seedbox.wait_for_offer(1);
+    let info = &lone.payload.info;
+    let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash());
+    let hosts = (0..PLACES).map(|i| 10 + (i / PER_ADDRESS) as u8);
+    let mut idle: Vec<RawPeer> = hosts.map(|host| meet(host).unwrap()).collect();
+    assert!(meet(50).is_err(), "all of them have only just come");
+    let mut newcomer = wait_for("place for a newcomer", IDLE, || {
+        // The first of them keeps asking.
+        idle[0].piece(0, info.piece_len(0)).unwrap();
+        meet(50).ok()
+    });
+    assert!(newcomer.piece(0, info.piece_len(0)).is_ok());
+    assert!(idle[1].is_hung_up_on(), "the first that asked for nothing");
+    for peer in &mut idle[2..4] {
+        assert!(
+            peer.piece(0, info.piece_len(0)).is_ok(),
+            "one place was enough"
+        );
+    }
 }

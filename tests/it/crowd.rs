@@ -4,15 +4,20 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     thread,
+    time::Duration,
 };
 
 use narswarm::torrent::InfoHash;
 
-use crate::lab::{LoneNar, Node, get};
+use crate::lab::{LoneNar, Node, RawPeer, get, raw_host, wait_for};
 
 /// More pieces than a lone downloader sees at first.
 const SIZE: u64 = 16_000_000;
 const AGENTS: u64 = 4;
+/// Neighbours tell what they have every few seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// BEP 3.
+const BITFIELD: u8 = 5;
 
 #[test]
 fn agents_that_know_only_the_origin_trade() {
@@ -43,6 +48,15 @@ fn agents_that_know_only_the_origin_trade() {
     let status = origin.status();
     assert_eq!(status["accounting"][0]["channel"], "lab");
     assert_eq!(status["accounting"][0]["uploaded"], given, "{status}");
+
+    // The origin hears that others have all of it by now: whoever comes sees everything at once.
+    let info = &lone.payload.info;
+    wait_for("peer that sees everything", PATIENCE, || {
+        let mut peer = RawPeer::meet(raw_host(9), origin.peer, &info.info_hash()).unwrap();
+        let (id, bits) = peer.next().unwrap();
+        let ones: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
+        (id == BITFIELD && ones == info.piece_count()).then_some(())
+    });
 }
 
 #[test]
@@ -53,18 +67,25 @@ fn the_seeder_is_a_tracker_of_what_it_offers() {
     let seedbox = Node::start(&lone.seedbox("seedbox"));
     seedbox.wait_for_offer(1);
     let info_hash = lone.payload.info.info_hash();
+    // First the seeder itself, then who else announced.
+    let [high, low] = seedbox.peer.port().to_be_bytes();
+    let alone = [&b"5:peers6:\x7f\0\0\x01"[..], &[high, low], b"6:peers60:e"].concat();
+    let two = [
+        &b"5:peers12:\x7f\0\0\x01"[..],
+        &[high, low],
+        b"\x7f\0\0\x01\x04\x57",
+    ]
+    .concat();
     let first = announce(seedbox.peer, &info_hash, "port=1111");
-    assert!(first.ends_with(b"5:peers0:6:peers60:e"), "{first:?}");
+    assert!(first.ends_with(&alone), "{first:?}");
     let second = announce(seedbox.peer, &info_hash, "port=2222");
     assert!(
-        second
-            .windows(14)
-            .any(|bytes| bytes == b"5:peers6:\x7f\0\0\x01\x04"),
+        second.windows(two.len()).any(|bytes| bytes == two),
         "{second:?}"
     );
     announce(seedbox.peer, &info_hash, "port=1111&event=stopped");
     let third = announce(seedbox.peer, &info_hash, "port=2222");
-    assert!(third.ends_with(b"5:peers0:6:peers60:e"), "{third:?}");
+    assert!(third.ends_with(&alone), "{third:?}");
     let other = announce(seedbox.peer, &InfoHash::from_bytes([7; 20]), "port=1111");
     assert!(
         other.ends_with(b"d14:failure reason16:not offered heree"),

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::swarm::protocol::Incoming;
 use crate::swarm::protocol::messages;
+use crate::swarm::seeding::Visit;
 
 use super::Gossip;
 use super::layers::RowName;
@@ -147,7 +148,11 @@ impl Gossip {
                 let mut peer = Incoming::read(stream).await.ok()?;
                 peer.greeted = true;
                 if peer.hello.info_hash == info_hash {
-                    let served = gossip.seeder.serve(offer, peer).await;
+                    let visit = Visit {
+                        place: None,
+                        holders: gossip.count_holders(&info_hash),
+                    };
+                    let served = gossip.seeder.serve(offer, peer, visit).await;
                     tracing::debug!(%target, %info_hash, ?served, "served by dialling back");
                 }
                 Some(())

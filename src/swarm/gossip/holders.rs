@@ -88,6 +88,12 @@ impl Gossip {
         holders
     }
 
+    /// How many other machines say that they have all of a payload.
+    pub fn count_holders(&self, info_hash: &InfoHash) -> usize {
+        let holders = self.holders(info_hash);
+        holders.whole.len() + holders.behind
+    }
+
     /// Whether a neighbour with this address would have said so, had it this payload.
     pub fn lacks(&self, address: &SocketAddr, info_hash: &InfoHash) -> bool {
         self.topics().iter().any(|topic| {

@@ -4,7 +4,8 @@
 //! rarest first, and the next ones when another downloader has got them: so each piece leaves it once or twice, and the
 //! downloaders have something to trade. One that has all it was shown, and waits, is shown more, twice as many each time
 //! until what it has spreads again: a crowd that does not trade is not held back. A single downloader is shown enough
-//! never to wait. When enough others have it all, newcomers see everything.
+//! never to wait. When enough others have it all, as this seeder has
+//! seen or heard, newcomers see everything.
 //!
 //! Nothing here does I/O: `Crowds` owns these, and its lines (connections) act on `News`.
 
@@ -53,6 +54,8 @@ pub struct News {
 pub struct Joining {
     /// Whether this side has everything, and may show it piece by piece.
     pub whole: bool,
+    /// Other machines that are said to have everything.
+    pub holders: usize,
     /// Whether the other side only talks, and downloads on another connection.
     pub companion: bool,
     /// Whether the other side copes with pieces that are shown one by one.
@@ -116,7 +119,9 @@ impl Crowd {
         joining: Joining,
         wake: Arc<Notify>,
     ) -> Option<Bitfield> {
-        let paced = joining.whole && joining.patient && self.seeds.len() < ENOUGH_SEEDS;
+        // Those that were seen with everything are most likely those that say so.
+        let seeds = self.seeds.len().max(joining.holders);
+        let paced = joining.whole && joining.patient && seeds < ENOUGH_SEEDS;
         let member = self
             .members
             .entry(who)
@@ -409,10 +414,15 @@ mod tests {
         }
 
         fn join(&mut self, i: u8) -> (Who, u64, Option<Bitfield>) {
+            self.join_beside(i, 0)
+        }
+
+        fn join_beside(&mut self, i: u8, holders: usize) -> (Who, u64, Option<Bitfield>) {
             self.lines += 1;
             let who = (IpAddr::from([10, 0, 0, i]), PeerId::random());
             let joining = Joining {
                 whole: true,
+                holders,
                 companion: false,
                 patient: true,
             };
@@ -534,5 +544,12 @@ mod tests {
             scene.crowd.has(who, 0..PIECES);
         }
         assert_eq!(scene.join(9).2, None);
+    }
+
+    #[test]
+    fn nobody_is_kept_waiting_when_others_are_said_to_have_it() {
+        let mut scene = Scene::new();
+        assert!(scene.join_beside(1, ENOUGH_SEEDS - 1).2.is_some());
+        assert_eq!(scene.join_beside(2, ENOUGH_SEEDS).2, None);
     }
 }

@@ -1,62 +1,172 @@
-//! Places for connections: how many there may be in all, and from one address.
+//! Places for connections: how many there may be, in all and from one address, and who goes when none is left.
+//!
+//! A connection begins half-open, without a handshake; such places are few, and the oldest makes room for the newest: who
+//! means it shakes hands at once. After its handshake a connection may stay silent as long as BEP 3 lets it, because a
+//! silent peer costs 10 kB and no CPU; but once all places are taken, the one that has asked for nothing longest goes.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Upload connections in all: each costs a task and about 10 kB.
-const MAX_CONNECTIONS: usize = 1024;
-/// Per address. A client opens one connection per torrent and Nix asks for up to 25 NARs at once, so this is far
-/// above what an honest neighbour needs, and leaves room for seven others.
-const MAX_PER_ADDRESS: usize = 128;
+use tokio_util::sync::CancellationToken;
+
+/// Of all places, one address gets one part in so many. A client opens one connection per torrent and Nix asks for up to
+/// 25 NARs at once: of 1024 places these are far more than an honest neighbour needs, and leave room for seven others.
+const ADDRESS_SHARE: usize = 8;
+/// Of these, one part in so many may be half-open.
+const HALF_OPEN_SHARE: usize = 4;
+/// Who asked for something in this time is not idle: so long a crowd may keep it waiting for the next piece to ask for.
+const SPARED: Duration = Duration::from_secs(5);
 
 /// Hands out connection places; a place is given back when its guard is dropped.
-#[derive(Clone, Default)]
-pub struct Places {
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+#[derive(Clone)]
+pub struct Places(Arc<Mutex<State>>);
+
+struct State {
+    limit: usize,
+    next: u64,
+    taken: HashMap<u64, Taken>,
+}
+
+struct Taken {
+    address: IpAddr,
+    greeted: bool,
+    /// Since when it asks for nothing, unless it is being served.
+    idle_since: Option<Instant>,
+    displaced: CancellationToken,
 }
 
 pub struct Place {
     places: Places,
-    address: IpAddr,
+    id: u64,
+    displaced: CancellationToken,
 }
 
 impl Places {
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            limit,
+            next: 0,
+            taken: HashMap::new(),
+        })))
+    }
+
+    /// Those that are there stay; who comes finds so many places.
+    pub fn set(&self, limit: usize) {
+        self.lock().limit = limit;
+    }
+
+    /// A place for a connection that has not shaken hands yet.
     pub fn take(&self, address: IpAddr) -> Option<Place> {
+        self.take_at(address, Instant::now())
+    }
+
+    fn take_at(&self, address: IpAddr, now: Instant) -> Option<Place> {
         let address = address.to_canonical();
-        let mut taken = self.lock();
-        if taken.values().sum::<usize>() >= MAX_CONNECTIONS {
+        let mut state = self.lock();
+        if !state.make_room(address, now) {
             return None;
         }
-        let here = taken.entry(address).or_default();
-        if *here >= MAX_PER_ADDRESS {
-            return None;
-        }
-        *here += 1;
+        let id = state.next;
+        state.next += 1;
+        let displaced = CancellationToken::new();
+        state.taken.insert(
+            id,
+            Taken {
+                address,
+                greeted: false,
+                idle_since: Some(now),
+                displaced: displaced.clone(),
+            },
+        );
         Some(Place {
             places: self.clone(),
-            address,
+            id,
+            displaced,
         })
     }
 
     pub fn count(&self) -> usize {
-        self.lock().values().sum()
+        self.lock().taken.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.taken.lock().unwrap_or_else(|e| e.into_inner())
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether one more from `address` fits, if need be in the place of another one.
+    fn make_room(&mut self, address: IpAddr, now: Instant) -> bool {
+        let limit = self.limit;
+        let own = move |taken: &Taken| taken.address == address;
+        self.fits(limit.div_ceil(ADDRESS_SHARE), now, own) && self.fits(limit, now, |_| true)
+    }
+
+    /// The same for those that `counts` and their limit.
+    fn fits(&mut self, limit: usize, now: Instant, counts: impl Fn(&Taken) -> bool) -> bool {
+        let counted = self.taken.values().filter(|taken| counts(taken));
+        let (greeted, half_open): (Vec<&Taken>, _) = counted.partition(|taken| taken.greeted);
+        if half_open.len() >= limit.div_ceil(HALF_OPEN_SHARE) {
+            return self.displace(|taken| counts(taken) && !taken.greeted);
+        }
+        greeted.len() + half_open.len() < limit
+            || self.displace(|taken| counts(taken) && taken.is_idle(now))
+    }
+
+    /// Lets go of the one that has been idle longest among those that `may` go.
+    fn displace(&mut self, may: impl Fn(&Taken) -> bool) -> bool {
+        let candidates = self.taken.iter().filter(|(_, taken)| may(taken));
+        let longest = candidates.min_by_key(|(id, taken)| (taken.idle_since, **id));
+        let Some(id) = longest.map(|(id, _)| *id) else {
+            return false;
+        };
+        if let Some(taken) = self.taken.remove(&id) {
+            taken.displaced.cancel();
+        }
+        true
+    }
+}
+
+impl Taken {
+    fn is_idle(&self, now: Instant) -> bool {
+        let idle = |since| now.saturating_duration_since(since) >= SPARED;
+        self.idle_since.is_some_and(idle)
+    }
+}
+
+impl Place {
+    /// Resolves when the place went to somebody else.
+    pub async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
+
+    /// The handshake is done.
+    pub fn greeted(&self) {
+        self.with(|taken| taken.greeted = true);
+    }
+
+    /// The peer has asked for something, and is being served.
+    pub fn works(&self) {
+        self.with(|taken| taken.idle_since = None);
+    }
+
+    /// All that it asked for was sent.
+    pub fn rests(&self) {
+        self.with(|taken| taken.idle_since = Some(Instant::now()));
+    }
+
+    fn with(&self, act: impl FnOnce(&mut Taken)) {
+        if let Some(taken) = self.places.lock().taken.get_mut(&self.id) {
+            act(taken);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        if let Some(here) = taken.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                taken.remove(&self.address);
-            }
-        }
+        self.places.lock().taken.remove(&self.id);
     }
 }
 
@@ -64,18 +174,80 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const LIMIT: usize = 1024;
+    const OWN: usize = LIMIT / ADDRESS_SHARE;
+
+    struct Scene {
+        places: Places,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self {
+                places: Places::new(LIMIT),
+                now: Instant::now(),
+            }
+        }
+
+        /// The `i`th connection, each later than the one before.
+        fn come(&mut self, host: usize) -> Option<Place> {
+            self.now += Duration::from_micros(1);
+            let address = IpAddr::from([10, 0, (host / 256) as u8, (host % 256) as u8]);
+            self.places.take_at(address, self.now)
+        }
+
+        fn greet(&mut self, host: usize) -> Option<Place> {
+            self.come(host).inspect(Place::greeted)
+        }
+    }
+
+    fn is_displaced(place: &Place) -> bool {
+        place.displaced.is_cancelled()
+    }
+
     #[test]
     fn places_are_bounded_and_given_back() {
-        let places = Places::default();
-        let address = |i: usize| IpAddr::from([10, 0, (i / 256) as u8, (i % 256) as u8]);
-        let mut held: Vec<Place> = (0..MAX_PER_ADDRESS)
-            .map(|_| places.take(address(0)).unwrap())
-            .collect();
-        assert!(places.take(address(0)).is_none());
-        held.extend((MAX_PER_ADDRESS..MAX_CONNECTIONS).map(|i| places.take(address(i)).unwrap()));
-        assert!(places.take(address(5000)).is_none());
+        let mut scene = Scene::new();
+        let mut held: Vec<Place> = (0..OWN).map(|_| scene.greet(0).unwrap()).collect();
+        assert!(scene.greet(0).is_none());
+        held.extend((OWN..LIMIT).map(|host| scene.greet(host).unwrap()));
+        assert!(scene.greet(5000).is_none());
+        assert!(!held.iter().any(is_displaced));
+        scene.places.set(LIMIT + 1);
+        held.push(scene.greet(5000).unwrap());
         held.clear();
-        assert_eq!(places.count(), 0);
-        assert!(places.take(address(0)).is_some());
+        assert_eq!(scene.places.count(), 0);
+        assert!(scene.greet(0).is_some());
+    }
+
+    #[test]
+    fn the_oldest_without_a_handshake_makes_room() {
+        let mut scene = Scene::new();
+        let honest = scene.greet(0).unwrap();
+        let own = OWN / HALF_OPEN_SHARE;
+        let silent: Vec<Place> = (0..own + 3).map(|_| scene.come(0).unwrap()).collect();
+        let gone = silent.iter().filter(|place| is_displaced(place)).count();
+        assert_eq!(gone, 3);
+        assert!(silent[..3].iter().all(is_displaced), "the oldest");
+        let all = LIMIT / HALF_OPEN_SHARE;
+        let others: Vec<Place> = (0..all).map(|i| scene.come(1 + i).unwrap()).collect();
+        assert!(silent.iter().all(is_displaced));
+        assert!(!others.iter().any(is_displaced) && !is_displaced(&honest));
+        assert_eq!(scene.places.count(), all + 1);
+    }
+
+    #[test]
+    fn the_longest_idle_makes_room_and_no_other() {
+        let mut scene = Scene::new();
+        let held: Vec<Place> = (0..LIMIT).map(|host| scene.greet(host).unwrap()).collect();
+        held[0].works();
+        assert!(scene.come(5000).is_none(), "all have only just come");
+        scene.now += SPARED;
+        let newcomer = scene.come(5000).unwrap();
+        let gone: Vec<usize> = (0..LIMIT).filter(|i| is_displaced(&held[*i])).collect();
+        assert_eq!(gone, [1], "the first that is not being served");
+        drop(newcomer);
+        assert_eq!(scene.places.count(), LIMIT - 1);
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::runtime::Counters;
 
 use super::crowds::Crowds;
+use super::limits::Place;
 use super::offer::{Offer, OfferError};
 use super::offer_book::OfferBook;
 use super::slots::Slots;
@@ -29,6 +30,14 @@ pub enum SeederError {
     BadRequest { index: u32, begin: u32, length: u32 },
 }
 
+/// What the seeder is told of a connection.
+pub struct Visit<'a> {
+    /// Its place among those that came in.
+    pub place: Option<&'a Place>,
+    /// Other machines that are said to have all of the payload.
+    pub holders: usize,
+}
+
 /// What all connections share.
 pub struct Seeder {
     pub book: Arc<OfferBook>,
@@ -42,7 +51,12 @@ pub struct Seeder {
 
 impl Seeder {
     /// Serves one connection until the peer is done.
-    pub async fn serve(&self, offer: Offer, peer: Incoming) -> Result<(), SeederError> {
-        Upload::new(self, offer, peer).run().await
+    pub async fn serve(
+        &self,
+        offer: Offer,
+        peer: Incoming,
+        visit: Visit<'_>,
+    ) -> Result<(), SeederError> {
+        Upload::new(self, offer, peer, visit).run().await
     }
 }

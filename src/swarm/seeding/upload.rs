@@ -17,15 +17,17 @@ use crate::torrent::{Bitfield, InfoDict};
 
 use super::crowd::Joining;
 use super::crowds::{CROWD_PIECES, Line};
+use super::limits::Place;
 use super::offer::Offer;
-use super::seeder::{Seeder, SeederError};
+use super::seeder::{Seeder, SeederError, Visit};
 use super::slots::Turn;
 use crate::swarm::protocol::incoming::{Incoming, quick_ack};
 use crate::swarm::protocol::messages::{self, OurHello};
 use crate::swarm::protocol::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
 use crate::swarm::protocol::{PeerId, Program};
 
-/// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone.
+/// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone. Where places are scarce it goes
+/// earlier (`Places`).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A peer that takes no bytes for so long only holds memory.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,6 +58,9 @@ pub struct Upload<'a> {
     write: OwnedWriteHalf,
     /// Whether our handshake was sent before.
     greeted: bool,
+    place: Option<&'a Place>,
+    /// Whether requests came that are not all answered.
+    busy: bool,
     program: Program,
     address: IpAddr,
     /// Its upload slot, while it has requests, and the bytes sent in this turn.
@@ -77,7 +82,7 @@ pub struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    pub fn new(seeder: &'a Seeder, offer: Offer, peer: Incoming) -> Self {
+    pub fn new(seeder: &'a Seeder, offer: Offer, peer: Incoming, visit: Visit<'a>) -> Self {
         let Incoming {
             hello,
             reader,
@@ -98,6 +103,7 @@ impl<'a> Upload<'a> {
             let who = (address, peer_id.machine());
             let joining = Joining {
                 whole: offer.progress().is_none(),
+                holders: visit.holders,
                 companion: program == Program::Companion,
                 // librqbit would look for new pieces every 5 s only; our own downloads wake it.
                 patient: program != Program::Rqbit,
@@ -118,6 +124,8 @@ impl<'a> Upload<'a> {
             reader,
             write,
             greeted,
+            place: visit.place,
+            busy: false,
             program,
             address,
             turn: None,
@@ -172,7 +180,7 @@ impl<'a> Upload<'a> {
                     match buffered {
                         Some(message) => message,
                         None => {
-                            self.turn = None;
+                            self.rest();
                             tokio::select! {
                                 message = timeout_at(heard + IDLE_TIMEOUT, self.reader.next()) => match message {
                                     Ok(Err(WireError::Closed)) => return Ok(()),
@@ -273,7 +281,8 @@ impl<'a> Upload<'a> {
                 reqq: self.reqq,
                 gossip: false,
                 upload_only: self.offer.have().is_full(),
-                peers: false,
+                // libtorrent takes no PEX from whoever does not announce it; what it sends in turn is ignored.
+                peers: self.line.is_some(),
             };
             messages::put_hello(&mut self.out, &hello);
         }
@@ -348,6 +357,11 @@ impl<'a> Upload<'a> {
             }
             return Ok(());
         }
+        if !std::mem::replace(&mut self.busy, true)
+            && let Some(place) = self.place
+        {
+            place.works();
+        }
         self.take_turn().await?;
         let piece = match &self.piece {
             Some((last, piece)) if *last == index => piece.clone(),
@@ -367,6 +381,16 @@ impl<'a> Upload<'a> {
             self.put_news();
         }
         Ok(())
+    }
+
+    /// All requests are answered.
+    fn rest(&mut self) {
+        self.turn = None;
+        if std::mem::take(&mut self.busy)
+            && let Some(place) = self.place
+        {
+            place.rests();
+        }
     }
 
     /// Waits for an upload slot, or for the next turn when this one was long.

@@ -19,6 +19,7 @@ pub struct NodeConfig {
     netrc: String,
     sections: String,
     upload_limit: String,
+    connections: usize,
     listen: SocketAddr,
     share: &'static str,
     discovery: String,
@@ -60,6 +61,7 @@ impl NodeConfig {
             netrc: String::new(),
             sections,
             upload_limit: "10GB/s".to_owned(),
+            connections: 1024,
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             share: "lan",
             discovery: "dht = false\nlsd = false\n".to_owned(),
@@ -119,6 +121,12 @@ impl NodeConfig {
 
     pub fn upload_limit(mut self, rate: &str) -> Self {
         self.upload_limit = rate.to_owned();
+        self
+    }
+
+    /// Connections that its port takes.
+    pub fn connections(mut self, count: usize) -> Self {
+        self.connections = count;
         self
     }
 
@@ -192,9 +200,10 @@ impl NodeConfig {
             _ => String::new(),
         };
         let swarm = format!(
-            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\npeers = [{}]\nshare = \"{}\"\n{}",
+            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\nconnections = {}\npeers = [{}]\nshare = \"{}\"\n{}",
             self.listen,
             self.upload_limit,
+            self.connections,
             self.peers.join(", "),
             self.share,
             self.discovery,
