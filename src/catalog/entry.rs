@@ -2,7 +2,8 @@
 
 use crate::manifest::ChannelName;
 use crate::nix::{
-    NarHash, Narinfo, Signature, StoreDir, StorePath, TrustedKeys, fingerprint, verify_ca,
+    NarHash, Narinfo, Signature, StoreDir, StorePath, TrustedKeys, ca_proves_nar, fingerprint,
+    verify_ca,
 };
 use crate::torrent::{InfoHash, piece_length};
 
@@ -25,7 +26,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether Nix would accept this path: one of its signatures is by a trusted key, or its content names it.
+    /// Whether Nix would accept this path: one of its signatures is by a trusted key, or its NarHash makes its name.
     pub fn is_trusted(&self, keys: &TrustedKeys) -> bool {
         let text = fingerprint(
             &self.store_dir,
@@ -36,7 +37,7 @@ impl Entry {
         );
         keys.any_verifies(text.as_bytes(), &self.signatures)
             || self.ca.as_deref().is_some_and(|ca| {
-                verify_ca(
+                ca_proves_nar(
                     &self.store_dir,
                     &self.store_path,
                     &self.nar_hash,
@@ -64,8 +65,19 @@ impl Entry {
             references: self.references.clone(),
             deriver: self.deriver.clone(),
             signatures: self.signatures.clone(),
-            ca: self.ca.clone(),
+            ca: self.ca.clone().filter(|ca| self.has_ca(ca)),
         }
+    }
+
+    /// No signature covers it, and Nix refuses a path whose content address is another.
+    fn has_ca(&self, ca: &str) -> bool {
+        verify_ca(
+            &self.store_dir,
+            &self.store_path,
+            &self.nar_hash,
+            &self.references,
+            ca,
+        )
     }
 
     /// The name of the payload, and of the one file of its torrent.

@@ -20,6 +20,8 @@ pub struct Offers {
     installed: RwLock<Arc<[(HashPart, NarHash)]>>,
     withdrawn: RwLock<HashSet<InfoHash>>,
     version: watch::Sender<u64>,
+    /// Whether every followed channel has a release in the catalog.
+    complete: watch::Sender<bool>,
 }
 
 impl Offers {
@@ -30,6 +32,7 @@ impl Offers {
             installed: RwLock::new(Arc::new([])),
             withdrawn: RwLock::default(),
             version: watch::Sender::new(0),
+            complete: watch::Sender::new(true),
         }
     }
 
@@ -57,6 +60,22 @@ impl Offers {
     pub fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
         self.changed();
+    }
+
+    /// Says whether every followed channel has a release in the catalog by now.
+    pub fn set_complete(&self, complete: bool) {
+        self.complete.send_replace(complete);
+    }
+
+    /// Resolves when every followed channel has a release in the catalog. Returns false when that is so already.
+    pub async fn completed(&self) -> bool {
+        let mut complete = self.complete.subscribe();
+        if *complete.borrow_and_update() {
+            return false;
+        }
+        // The sender lives as long as this.
+        let _ = complete.wait_for(|complete| *complete).await;
+        true
     }
 
     pub fn set_installed(&self, mut installed: Vec<(HashPart, NarHash)>) {

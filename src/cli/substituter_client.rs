@@ -9,7 +9,7 @@ use reqwest::{Client, StatusCode};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::nix::{HashPart, Narinfo, StorePath, TrustedKeys, nar::Limits, verify_ca};
+use crate::nix::{HashPart, Narinfo, StorePath, TrustedKeys, ca_proves_nar, nar::Limits};
 use crate::store::{StoreError, restore};
 
 #[derive(Debug, Error)]
@@ -69,7 +69,7 @@ impl SubstituterClient {
             .keys
             .any_verifies(narinfo.fingerprint().as_bytes(), &narinfo.signatures);
         let addressed = narinfo.ca.as_deref().is_some_and(|ca| {
-            verify_ca(
+            ca_proves_nar(
                 &narinfo.store_dir,
                 &narinfo.store_path,
                 &narinfo.nar_hash,

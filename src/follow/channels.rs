@@ -255,6 +255,8 @@ impl Channels {
                 .collect(),
         );
         self.offers.set_catalog(Catalog::new(ordered));
+        let complete = releases.iter().all(|kept| !kept.is_empty());
+        self.offers.set_complete(complete);
     }
 
     fn followed(&self) -> Arc<[Arc<Followed>]> {

@@ -92,9 +92,36 @@ pub fn verify_ca(
     references: &[StorePath],
     ca: &str,
 ) -> bool {
-    let Ok(address) = ca.parse::<ContentAddress>() else {
-        return false;
-    };
+    check_ca(store_dir, store_path, nar_hash, references, ca).is_some()
+}
+
+/// The same, where moreover the content address is the NarHash: then nobody can name another NAR for this path.
+pub fn ca_proves_nar(
+    store_dir: &StoreDir,
+    store_path: &StorePath,
+    nar_hash: &NarHash,
+    references: &[StorePath],
+    ca: &str,
+) -> bool {
+    check_ca(store_dir, store_path, nar_hash, references, ca) == Some(Proven::Nar)
+}
+
+/// What a content address that fits its path says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proven {
+    Nar,
+    /// The bytes of a file, a git object, or a NAR that names its own path: they have to be there to be checked.
+    Content,
+}
+
+fn check_ca(
+    store_dir: &StoreDir,
+    store_path: &StorePath,
+    nar_hash: &NarHash,
+    references: &[StorePath],
+    ca: &str,
+) -> Option<Proven> {
+    let address: ContentAddress = ca.parse().ok()?;
     let self_reference = references.contains(store_path);
     let mut others: Vec<&StorePath> = references.iter().filter(|r| *r != store_path).collect();
     others.sort_unstable();
@@ -103,11 +130,14 @@ pub fn verify_ca(
     let is_nar_hash =
         address.method == Method::Recursive && address.algorithm == "sha256" && !self_reference;
     if is_nar_hash && address.hash != nar_hash.as_bytes() {
-        return false;
+        return None;
     }
-    address
-        .store_path(store_dir, store_path.name(), &others, self_reference)
-        .is_some_and(|path| path == *store_path)
+    let path = address.store_path(store_dir, store_path.name(), &others, self_reference);
+    let proven = match is_nar_hash {
+        true => Proven::Nar,
+        false => Proven::Content,
+    };
+    (path.as_ref() == Some(store_path)).then_some(proven)
 }
 
 impl FromStr for ContentAddress {

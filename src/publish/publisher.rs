@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::InfoDicts;
 use crate::manifest::{Header, NewRow, Pointer, SignedManifest, assemble};
-use crate::nix::{fingerprint, verify_ca};
+use crate::nix::{ca_proves_nar, fingerprint};
 use crate::payload::{self, ENCODER_ID};
 use crate::store::PathInfo;
 use crate::torrent::{ChannelLink, InfoHash, Magnet};
@@ -165,7 +165,7 @@ fn sign(paths: &mut [PathInfo], options: &PublishOptions) -> Result<(), PublishE
     let mut unsigned = Vec::new();
     for info in paths {
         let addressed = info.ca.as_deref().is_some_and(|ca| {
-            verify_ca(
+            ca_proves_nar(
                 store_dir,
                 &info.store_path,
                 &info.nar_hash,

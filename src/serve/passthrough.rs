@@ -41,6 +41,12 @@ pub async fn pass(substituter: &Substituter, path: &str, method: &Method) -> Res
     {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
+    if let Some(encoding) = file
+        .content_encoding
+        .and_then(|value| HeaderValue::from_str(&value).ok())
+    {
+        headers.insert(header::CONTENT_ENCODING, encoding);
+    }
     if let Some(length) = file.content_length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }

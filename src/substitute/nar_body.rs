@@ -6,6 +6,8 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use crate::runtime::Source;
+
 use super::active::ActiveGuard;
 use super::plan::{Candidate, Means, Plan};
 use super::race::Race;
@@ -93,7 +95,8 @@ impl Sending<'_> {
                     || (self.position == size
                         && hasher.finalize_reset()[..] != self.plan.nar_hash.as_bytes()[..]);
                 if wrong {
-                    self.accuse(&race);
+                    let used = race.used().collect();
+                    self.accuse(used).await;
                     if self.sent {
                         return self.fail(SourceError::WrongNar).await;
                     }
@@ -102,10 +105,8 @@ impl Sending<'_> {
                     hasher = Sha256::new();
                     break;
                 }
-                let (counters, channel) = (&self.means.counters, &self.plan.channel);
-                counters.served(channel, source, slice.len() as u64);
                 self.active.nar.progressed(self.position, source);
-                if !self.send(slice, start).await {
+                if !self.send(slice, start, source).await {
                     return;
                 }
             }
@@ -118,12 +119,13 @@ impl Sending<'_> {
     }
 
     /// The bytes together were not the NAR. When one of the sources was caught already, it is to blame alone.
-    fn accuse(&self, race: &Race<'_>) {
+    async fn accuse(&self, used: Vec<&Candidate>) {
         let caught =
             |candidate: &Candidate| self.means.quarantine.has(&candidate.culprit(self.plan));
-        if !race.used().any(caught) {
-            race.used()
-                .for_each(|candidate| self.means.accuse(candidate, self.plan));
+        if !used.iter().copied().any(caught) {
+            for candidate in used {
+                self.means.accuse(candidate, self.plan).await;
+            }
         }
     }
 
@@ -136,13 +138,15 @@ impl Sending<'_> {
     }
 
     /// Sends the part of `slice` that lies at or behind `from`. Returns false when Nix is gone.
-    async fn send(&mut self, mut slice: Bytes, start: u64) -> bool {
+    async fn send(&mut self, mut slice: Bytes, start: u64, source: Source) -> bool {
         let before = self.from.saturating_sub(start).min(slice.len() as u64);
         let _ = slice.split_to(before as usize);
         if slice.is_empty() {
             return !self.sender.is_closed();
         }
         self.sent = true;
+        let (counters, channel) = (&self.means.counters, &self.plan.channel);
+        counters.served(channel, source, slice.len() as u64);
         self.sender.send(Ok(slice)).await.is_ok()
     }
 }

@@ -18,6 +18,12 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const MAX_REMEMBERED: usize = 20_000;
 
 impl Narinfos {
+    /// Asks anew the next time.
+    pub fn forget(&self, upstream: &Upstream, hash_part: &HashPart) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(upstream.url().to_string(), *hash_part));
+    }
+
     pub async fn from(
         &self,
         upstream: &Arc<Upstream>,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -10,9 +11,13 @@ use tokio::time::timeout;
 
 use crate::catalog::Entry;
 use crate::payload::{FRAME_SIZE, FrameTable, decode_frame};
-use crate::swarm::{Download, Downloads, Expected, Fetch, PartFile, Wanted};
+use crate::swarm::{Download, DownloadError, Downloads, Expected, Fetch, PartFile, Wanted};
 
 use super::source::{Chunk, Position, STALL, SourceError, SourceStream};
+
+/// For room in the cache others have to be done, and a large part file has to be read: a while, but within the 300 s
+/// after which Nix gives up.
+const ROOM_WAIT: Duration = Duration::from_secs(240);
 
 /// Where compressed bytes are read from.
 #[derive(Clone)]
@@ -31,40 +36,72 @@ pub async fn open(
         info_hash: entry.info_hash,
         length: Expected::Exactly(entry.payload_length),
     };
-    let find = async {
-        let info = downloads.info(wanted).await?;
-        let payload = match downloads.fetch(wanted).await? {
-            Fetch::Running(download) => Payload::Running(download),
-            Fetch::Kept(path) => {
-                let failed = |error: std::io::Error| SourceError::Payload(error.to_string());
-                Payload::Kept(Arc::new(File::open(path).map_err(failed)?))
-            }
-        };
-        Ok::<_, SourceError>((info, payload))
-    };
-    let stalled = |_| SourceError::Stalled(STALL);
-    let (info, payload) = timeout(STALL, find).await.map_err(stalled)??;
+    let info = within(STALL, downloads.info(wanted)).await?;
+    let payload = find(downloads, wanted).await?;
     let frames = info.frames.as_deref().unwrap_or_default();
     let table = FrameTable::new(entry.nar_size, entry.payload_length, frames);
     let table = Arc::new(table.map_err(|error| SourceError::WrongPayload(error.to_string()))?);
-    let stream = stream::unfold(Some(0), move |next| {
-        let (payload, table) = (payload.clone(), table.clone());
+    let downloads = downloads.clone();
+    let stream = stream::unfold(Some((0, payload)), move |next| {
+        let (downloads, table) = (downloads.clone(), table.clone());
         // Frames that another source gave meanwhile are not decoded.
-        let wanted = (position.get() / FRAME_SIZE as u64) as usize;
+        let wanted_frame = (position.get() / FRAME_SIZE as u64) as usize;
         async move {
-            let i = next
-                .map(|i: usize| i.max(wanted))
-                .filter(|i| *i < table.len())?;
-            match frame(&payload, &table, i).await {
-                Ok(bytes) => {
-                    let start = table.raw(i).start;
-                    Some((Ok(Chunk { start, bytes }), Some(i + 1)))
-                }
-                Err(error) => Some((Err(error), None)),
+            let (i, payload): (usize, Payload) = next?;
+            let i = i.max(wanted_frame);
+            if i >= table.len() {
+                return None;
             }
+            let made = match frame(&payload, &table, i).await {
+                Ok(bytes) => Ok((bytes, payload)),
+                // The disk has spoilt it: its pieces have their hashes where they come from.
+                Err(error) if matches!(payload, Payload::Kept(_)) => {
+                    let info_hash = wanted.info_hash;
+                    tracing::warn!(%info_hash, %error, "a kept payload is damaged, and fetched again");
+                    downloads.discard(&info_hash);
+                    frame_anew(&downloads, wanted, &table, i).await
+                }
+                Err(error) => Err(error),
+            };
+            Some(match made {
+                Ok((bytes, payload)) => {
+                    let start = table.raw(i).start;
+                    (Ok(Chunk { start, bytes }), Some((i + 1, payload)))
+                }
+                Err(error) => (Err(error), None),
+            })
         }
     });
     Ok(stream.boxed())
+}
+
+/// The payload, once there is room for it and what is on disk of it was checked.
+async fn find(downloads: &Arc<Downloads>, wanted: Wanted) -> Result<Payload, SourceError> {
+    Ok(match within(ROOM_WAIT, downloads.fetch(wanted)).await? {
+        Fetch::Running(download) => Payload::Running(download),
+        Fetch::Kept(path) => {
+            let failed = |error: std::io::Error| SourceError::Payload(error.to_string());
+            Payload::Kept(Arc::new(File::open(path).map_err(failed)?))
+        }
+    })
+}
+
+async fn frame_anew(
+    downloads: &Arc<Downloads>,
+    wanted: Wanted,
+    table: &Arc<FrameTable>,
+    i: usize,
+) -> Result<(Bytes, Payload), SourceError> {
+    let payload = find(downloads, wanted).await?;
+    Ok((frame(&payload, table, i).await?, payload))
+}
+
+async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = Result<T, DownloadError>>,
+) -> Result<T, SourceError> {
+    let done = timeout(time, work).await;
+    Ok(done.map_err(|_| SourceError::Stalled(time))??)
 }
 
 async fn frame(payload: &Payload, table: &Arc<FrameTable>, i: usize) -> Result<Bytes, SourceError> {

@@ -65,7 +65,15 @@ impl Means {
     }
 
     /// A candidate is not the NAR of the plan: it is not asked for it again.
-    pub fn accuse(&self, candidate: &Candidate, plan: &Plan) {
+    pub async fn accuse(&self, candidate: &Candidate, plan: &Plan) {
+        if let (Candidate::Swarm(row), Some(downloads)) = (candidate, &self.downloads)
+            && downloads.is_damaged(&row.info_hash).await
+        {
+            let info_hash = row.info_hash;
+            tracing::warn!(%info_hash, "the disk has spoilt a kept payload: it is fetched again");
+            downloads.discard(&info_hash);
+            return;
+        }
         if !self.quarantine.add(candidate.culprit(plan)) {
             return;
         }
@@ -129,7 +137,7 @@ impl Candidate {
     pub fn culprit(&self, plan: &Plan) -> Culprit {
         match self {
             Self::Store(_) => Culprit::StorePath(plan.store_path.hash_part()),
-            Self::Swarm(row) => Culprit::Payload(row.info_hash),
+            Self::Swarm(row) => Culprit::payload(row),
             Self::Upstream(upstream) => {
                 Culprit::Upstream(upstream.url().to_string(), plan.nar_hash)
             }

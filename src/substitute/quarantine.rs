@@ -3,18 +3,25 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard};
 
+use crate::catalog::Entry;
 use crate::nix::{HashPart, NarHash};
 use crate::torrent::InfoHash;
 
 /// A source of one NAR.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Culprit {
-    /// A payload that decodes to something else: whoever listed it lied.
-    Payload(InfoHash),
+    /// A payload that is not what a row says: its info hash, its length, NarSize. Another row may say what is so.
+    Payload(InfoHash, u64, u64),
     /// An installed path that was changed on disk.
     StorePath(HashPart),
     /// An upstream, by its URL, for one NAR.
     Upstream(String, NarHash),
+}
+
+impl Culprit {
+    pub fn payload(row: &Entry) -> Self {
+        Self::Payload(row.info_hash, row.payload_length, row.nar_size)
+    }
 }
 
 /// Kept until the agent restarts: then they get another chance, and are caught again if they lie again.

@@ -121,6 +121,11 @@ impl<'a> Race<'a> {
                 Event::Ended(i, error) => {
                     let lane = self.lanes.remove(i);
                     self.lost(&lane, &error);
+                    let liar = &self.plan.candidates[lane.candidate];
+                    drop(lane);
+                    if error.is_lie() {
+                        self.means.accuse(liar, self.plan).await;
+                    }
                     self.last_error = error;
                 }
                 Event::Reinforce => {
@@ -337,10 +342,6 @@ impl<'a> Race<'a> {
         tracing::debug!(%store_path, source, %error, "a source failed");
         if lane.source == Source::Swarm {
             self.swarm_lost(lane);
-        }
-        if error.is_lie() {
-            self.means
-                .accuse(&self.plan.candidates[lane.candidate], self.plan);
         }
     }
 

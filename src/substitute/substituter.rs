@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::catalog::{Entry, Offers};
+use crate::manifest::ChannelName;
 use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, StorePath, TrustedKeys};
 use crate::runtime::Counters;
 use crate::swarm::{Downloads, Prospect};
@@ -27,6 +28,9 @@ use super::upstream_fetch::{FetchProgress, UpstreamFetches};
 /// An upstream that has not answered by then is late, and the next one is asked too.
 const UPSTREAM_STAGGER: Duration = Duration::from_millis(700);
 
+/// A channel whose first release has not come so long after the start is not waited for any more.
+const FIRST_RELEASES: Duration = Duration::from_secs(10);
+
 /// What a substituter is made of.
 pub struct SubstituterParts {
     pub offers: Arc<Offers>,
@@ -42,6 +46,9 @@ pub struct Substituter {
     caches: RwLock<Arc<Caches>>,
     prefetch: Option<Arc<Prefetch>>,
     means: Means,
+    /// Channels of which it was said that they list what nobody trusted has signed.
+    untrusted: Mutex<HashSet<ChannelName>>,
+    started: Instant,
 }
 
 /// What the configuration may change while answers are under way.
@@ -81,6 +88,8 @@ impl Substituter {
             })),
             prefetch,
             means,
+            untrusted: Mutex::default(),
+            started: Instant::now(),
         };
         substituter.reconfigure(parts.upstreams, parts.keys)?;
         Ok(substituter)
@@ -145,7 +154,15 @@ impl Substituter {
             }
             return Some(row.narinfo());
         }
-        let asked = self.ask_upstreams(hash_part, |_| true).await;
+        let honest = |upstream: &Upstream, narinfo: &Narinfo| {
+            let culprit = Culprit::Upstream(upstream.url().to_string(), narinfo.nar_hash);
+            !self.means.quarantine.has(&culprit)
+        };
+        let asked = self.ask_upstreams(hash_part, honest).await;
+        let absent = !matches!(asked, Ok(Some(_)));
+        if absent && self.first_releases_came().await {
+            return Box::pin(self.narinfo(hash_part)).await;
+        }
         if asked.is_err() {
             self.means.counters.refused(hash_part.to_string());
         }
@@ -154,6 +171,14 @@ impl Substituter {
             self.will_come(Coming::passed_through(&narinfo));
         }
         Some(raw(&narinfo))
+    }
+
+    /// Nix remembers a 404: a machine that is just getting its first manifests rather waits for them. Returns whether it
+    /// did, and they came.
+    async fn first_releases_came(&self) -> bool {
+        let until = self.started + FIRST_RELEASES;
+        let came = timeout_at(until, self.offers.completed()).await;
+        came.unwrap_or(false)
     }
 
     fn will_come(&self, path: Coming) {
@@ -213,13 +238,13 @@ impl Substituter {
         let catalog = self.offers.catalog();
         let rows: Vec<Entry> = catalog.find(hash_part).collect();
         rows.into_iter().filter(|row| {
-            !self.means.quarantine.has(&Culprit::Payload(row.info_hash)) && self.is_trusted(row)
+            !self.means.quarantine.has(&Culprit::payload(row)) && self.is_trusted(row)
         })
     }
 
     fn is_trusted(&self, row: &Entry) -> bool {
         let trusted = row.is_trusted(&self.caches().keys);
-        if !trusted {
+        if !trusted && self.told_untrusted(&row.channel) {
             let store_path = &row.store_path;
             self.means.counters.error(format!(
                 "{store_path} is listed by a manifest, but none of its signatures is by a trusted key: it is not \
@@ -227,6 +252,13 @@ impl Substituter {
             ));
         }
         trusted
+    }
+
+    /// Whether this is the first untrusted row of the channel: it is rarely the only one.
+    fn told_untrusted(&self, channel: &ChannelName) -> bool {
+        let untrusted = self.untrusted.lock();
+        let mut untrusted = untrusted.unwrap_or_else(PoisonError::into_inner);
+        untrusted.insert(channel.clone())
     }
 
     /// Installed, then the swarm, then the upstreams.
@@ -253,7 +285,9 @@ impl Substituter {
         let store = installed.map(|(_, _, path)| Candidate::Store(path));
         // Channels may name different payloads for one NAR, and one of them may lie.
         let mut seen = HashSet::new();
-        let swarm = rows.into_iter().filter(|row| seen.insert(row.info_hash));
+        let swarm = rows
+            .into_iter()
+            .filter(|row| seen.insert(Culprit::payload(row)));
         let swarm = swarm.map(|row| Candidate::Swarm(Box::new(row)));
         let upstreams = self.upstreams().into_iter().map(Candidate::Upstream);
         let mut candidates: Vec<Candidate> =
@@ -331,7 +365,7 @@ impl Substituter {
         hash_part: &HashPart,
         nar_hash: &NarHash,
     ) -> Option<(StorePath, u64)> {
-        let same = |narinfo: &Narinfo| narinfo.nar_hash == *nar_hash;
+        let same = |_: &Upstream, narinfo: &Narinfo| narinfo.nar_hash == *nar_hash;
         let narinfo = self.ask_upstreams(hash_part, same).await.ok()??;
         Some((narinfo.store_path, narinfo.nar_size))
     }
@@ -341,7 +375,7 @@ impl Substituter {
     async fn ask_upstreams(
         &self,
         hash_part: &HashPart,
-        good: impl Fn(&Narinfo) -> bool,
+        good: impl Fn(&Upstream, &Narinfo) -> bool,
     ) -> Result<Option<Narinfo>, Unanswered> {
         let caches = self.caches();
         let mut waiting = caches.upstreams.iter();
@@ -349,7 +383,8 @@ impl Substituter {
         let mut result = Ok(None);
         loop {
             if let Some(upstream) = waiting.next() {
-                asking.push(self.means.narinfos.from(upstream, hash_part));
+                let narinfos = &self.means.narinfos;
+                asking.push(async move { (upstream, narinfos.from(upstream, hash_part).await) });
             }
             // Until an answer comes, or until the last one asked is late and there is another.
             let answer = if waiting.len() > 0 {
@@ -361,9 +396,11 @@ impl Substituter {
                 asking.next().await
             };
             match answer {
-                Some(Ok(Some(narinfo))) if good(&narinfo) => return Ok(Some(narinfo)),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => {
+                Some((upstream, Ok(Some(narinfo)))) if good(upstream, &narinfo) => {
+                    return Ok(Some(narinfo));
+                }
+                Some((_, Ok(_))) => {}
+                Some((_, Err(error))) => {
                     tracing::debug!(%hash_part, %error, "no narinfo");
                     result = Err(Unanswered);
                 }

@@ -1,14 +1,15 @@
 //! The HTTP client of one upstream.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt};
-use reqwest::header::HeaderMap;
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Client, Response, StatusCode};
 use thiserror::Error;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader};
 use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 use url::Url;
@@ -28,6 +29,10 @@ const MAX_NARINFO: usize = 1 << 20;
 /// just closed, or one server of many.
 const QUICK: Duration = Duration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Read of a body at a time.
+const NAR_BUFFER: usize = 64 * 1024;
+const CACHE_INFO: &str = "nix-cache-info";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamOptions {
@@ -62,6 +67,8 @@ pub enum UpstreamError {
 /// A body passed through as it is.
 pub struct Body {
     pub content_type: Option<String>,
+    /// S3 keeps logs and listings compressed, whatever was asked for.
+    pub content_encoding: Option<String>,
     pub content_length: Option<u64>,
     pub bytes: BoxStream<'static, std::io::Result<Bytes>>,
 }
@@ -147,7 +154,9 @@ impl Upstream {
         let Some((url, response)) = self.get(&narinfo.url).await? else {
             return Ok(None);
         };
+        let encoding = header(&response, CONTENT_ENCODING);
         let body = StreamReader::new(body(self, url.clone(), response));
+        let body = BufReader::with_capacity(NAR_BUFFER, decoded(&url, encoding, body)?);
         match decompress(&narinfo.compression, body) {
             Some(nar) => Ok(Some(nar)),
             None => Err(UpstreamError::Compression {
@@ -162,17 +171,12 @@ impl Upstream {
         let Some((url, response)) = self.get(path).await? else {
             return Ok(None);
         };
-        let header = |name| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
-        let content_type = header(reqwest::header::CONTENT_TYPE);
+        let content_type = header(&response, CONTENT_TYPE);
+        let content_encoding = header(&response, CONTENT_ENCODING);
         let content_length = response.content_length();
         Ok(Some(Body {
             content_type,
+            content_encoding,
             content_length,
             bytes: body(self, url, response).boxed(),
         }))
@@ -198,7 +202,7 @@ impl Upstream {
                 // On its own: whoever started it may hang up.
                 let upstream = self.clone();
                 tokio::spawn(async move {
-                    match upstream.request("nix-cache-info").await {
+                    match upstream.request(CACHE_INFO).await {
                         Ok(_) => {
                             tracing::info!(upstream = %upstream.options.url, "an upstream is back")
                         }
@@ -229,10 +233,21 @@ impl Upstream {
         }
         match &answer {
             Ok(_) => self.breaker.succeeded(),
+            // One object that it cannot give is no outage.
+            Err(error) if error.is_of_server() && self.is_alive().await => {}
             Err(error) if error.is_outage() => self.breaker.failed(error.to_string()),
             Err(_) => {}
         }
         Ok(answer?.map(|answer| (url, answer)))
+    }
+
+    /// Whether it gives what every cache has.
+    async fn is_alive(&self) -> bool {
+        let info = self.options.url.join(CACHE_INFO);
+        match info {
+            Ok(info) => self.ask(&info).await.is_ok(),
+            Err(_) => false,
+        }
     }
 
     async fn ask(&self, url: &Url) -> Result<Option<Response>, UpstreamError> {
@@ -275,6 +290,10 @@ impl Upstream {
 }
 
 impl UpstreamError {
+    fn is_of_server(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if status.is_server_error())
+    }
+
     /// Whether the upstream is not well, as opposed to having said something else than was hoped for.
     fn is_outage(&self) -> bool {
         match self {
@@ -295,19 +314,40 @@ fn request_error(url: &Url, error: &reqwest::Error) -> UpstreamError {
     }
 }
 
+fn header(response: &Response, name: HeaderName) -> Option<String> {
+    let value = response.headers().get(name)?;
+    value.to_str().ok().map(str::to_owned)
+}
+
+/// Undoes `Content-Encoding`, whose names are those of narinfos but for "identity".
+fn decoded(
+    url: &Url,
+    encoding: Option<String>,
+    body: impl AsyncBufRead + Send + Unpin + 'static,
+) -> Result<Box<dyn AsyncRead + Send + Unpin>, UpstreamError> {
+    let encoding = encoding.filter(|encoding| encoding != "identity");
+    let compression = encoding.unwrap_or_else(|| "none".to_owned());
+    decompress(&compression, body).ok_or_else(|| UpstreamError::Compression {
+        url: url.to_string(),
+        compression,
+    })
+}
+
 async fn read_narinfo(url: &Url, response: Response) -> Result<Narinfo, UpstreamError> {
+    let failed = |reason| UpstreamError::Request {
+        url: url.to_string(),
+        reason,
+    };
+    let encoding = header(&response, CONTENT_ENCODING);
+    let body = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
     let mut text = Vec::new();
-    let mut body = response.bytes_stream();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| request_error(url, &error))?;
-        if text.len() + chunk.len() > MAX_NARINFO {
-            let reason = format!("the narinfo is larger than {MAX_NARINFO} bytes");
-            return Err(UpstreamError::Request {
-                url: url.to_string(),
-                reason,
-            });
-        }
-        text.extend_from_slice(&chunk);
+    let mut body = decoded(url, encoding, body)?.take(MAX_NARINFO as u64 + 1);
+    let read = body.read_to_end(&mut text).await;
+    read.map_err(|error| failed(chain(&error)))?;
+    if text.len() > MAX_NARINFO {
+        return Err(failed(format!(
+            "the narinfo is larger than {MAX_NARINFO} bytes"
+        )));
     }
     Narinfo::parse(&String::from_utf8_lossy(&text)).map_err(|source| UpstreamError::Narinfo {
         url: url.to_string(),

@@ -1,8 +1,8 @@
 //! Whatever peers do: right bytes from whoever else has them, a 404 or an honest cut in good time, never a wrong whole.
 
-use std::time::Duration;
+use std::{os::unix::fs::FileExt, time::Duration};
 
-use crate::lab::{LoneNar, Manner, Node, ScriptedPeer, get};
+use crate::lab::{LoneNar, Manner, Node, ScriptedPeer, get, wait_for};
 
 const SIZE: u64 = 6_000_000;
 /// A head start of 0.4 s, or 2.5 s of silence in the middle, and then the whole from the upstream.
@@ -38,6 +38,30 @@ fn an_upstream_replaces_a_bad_peer() {
         assert!(nar.body == lone.bytes, "{manner:?}: {came} bytes");
         assert!(nar.elapsed < REPLACED, "{manner:?}: {:?}", nar.elapsed);
     }
+}
+
+/// A disk that spoils a kept payload is nobody's lie.
+#[test]
+fn a_damaged_payload_is_fetched_again() {
+    let Some(lone) = LoneNar::new("a_damaged_payload_is_fetched_again", SIZE) else {
+        return;
+    };
+    let good = ScriptedPeer::start(&lone.payload, Manner::Honest);
+    let agent = Node::start(&lone.agent("agent").peer(good.address));
+    lone.check(&agent);
+    let sent = good.sent();
+    let name = format!("{}.nar.zst", lone.payload.info.info_hash());
+    let kept = lone.scratch.path("agent").join("cache").join(name);
+    wait_for("kept payload", GIVEN_UP, || kept.exists().then_some(()));
+    let file = std::fs::File::options().write(true).open(&kept).unwrap();
+    file.write_all_at(&[0; 5000], 1000).unwrap();
+    // What of it Nix has already is wrong: that answer is cut off.
+    let cut = get(agent.shim, &lone.path().nar());
+    assert!(cut.body.len() < lone.bytes.len());
+    lone.check(&agent);
+    assert!(good.sent() > sent);
+    let status = agent.status();
+    assert_eq!(status["errors"].as_array().unwrap().len(), 0, "{status}");
 }
 
 #[test]

@@ -60,6 +60,31 @@ fn rows_without_a_trusted_signature_are_not_served() {
     }
 }
 
+/// No signature covers it, and Nix would refuse the path for it.
+#[test]
+fn a_forged_content_address_is_not_passed_on() {
+    if !Need::all("a_forged_content_address_is_not_passed_on", &[Need::NIX]) {
+        return;
+    }
+    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    let publication = Publication::of(&nix, closure, scratch.root());
+    let forgery = Forgery {
+        directory: publication.out.clone(),
+    };
+    forgery.change_rows(&publication.keys.channel_secret, |rows| {
+        for row in rows {
+            row.ca = Some(format!("fixed:r:sha256:{}", "0".repeat(52)));
+        }
+    });
+    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
+    let agent = agent.follow(&publication).trust(&publication.keys.narinfo);
+    let agent = Node::start(&agent);
+    agent.wait_for_channel();
+    let answer = get(agent.shim, &closure.top().narinfo());
+    assert_eq!(answer.status, 200);
+    assert!(!answer.text().contains("CA:"), "{}", answer.text());
+}
+
 /// The channel `lab` of another publisher, who says that the payloads of two paths are each other's.
 fn liar(closure: &Closure, keys: &Keys, scratch: &Scratch) -> Publication {
     let publication = Release::of(closure, keys, scratch.path("liar")).publish();

@@ -61,6 +61,9 @@ fn one_address_is_enough_and_the_publisher_may_die() {
         substitution.fetch(closure);
     };
     let agents: Vec<Node> = (2..=3).map(|k| agent(k, link)).collect();
+    // Nix would remember a 404: whoever asks before the first release is there waits for it.
+    let asked = agents[0].get(&closure.inner().narinfo());
+    assert_eq!(asked.status, 200);
     for agent in &agents {
         let status = agent.wait_for_channel();
         assert_eq!(status["channels"][0]["release"], "r1", "{status}");

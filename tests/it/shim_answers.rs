@@ -470,6 +470,31 @@ fn whatever_an_upstream_says_a_narinfo_is_200_or_404() {
     }
 }
 
+/// cache.nixos.org's listings and logs, and whatever narinfo somebody stored that way.
+#[test]
+fn what_is_kept_compressed_arrives_readable() {
+    let Some(fixture) = Fixture::new("what_is_kept_compressed_arrives_readable") else {
+        return;
+    };
+    let cache = fixture.cache.clone();
+    let upstream = HttpServer::start(move |path| match Answer::file(&cache, path) {
+        Answer::Body(body) if path.ends_with(".narinfo") || path.ends_with(".ls") => {
+            Answer::Encoded(zstd::encode_all(&body[..], 1).unwrap(), "zstd")
+        }
+        answer => answer,
+    });
+    let agent = fixture.agent(&[&upstream]);
+    let path = fixture.closure.top();
+    assert_eq!(get(agent.shim, &path.narinfo()).status, 200);
+    let nar = get(agent.shim, &path.nar());
+    assert_eq!(nar.body.len() as u64, path.nar_size);
+    let listing = format!("{}.ls", path.hash_part());
+    let response = get(agent.shim, &format!("/{listing}"));
+    let kept = fs::read(fixture.cache.join(listing)).unwrap();
+    assert_eq!(response.header("content-encoding"), Some("zstd"));
+    assert_eq!(zstd::decode_all(&response.body[..]).unwrap(), kept);
+}
+
 #[test]
 fn logs_and_listings_are_passed_through() {
     let Some(fixture) = Fixture::new("logs_and_listings_are_passed_through") else {

@@ -164,8 +164,8 @@ pub struct Downloads {
     pub(super) directory: PayloadDirectory,
     pub(super) reusing: Reusing,
     running: Mutex<HashMap<InfoHash, Weak<Download>>>,
-    /// Whether a payload runs or is kept is looked up and changed in one step.
-    starting: tokio::sync::Mutex<()>,
+    /// Whether a payload runs or is kept is looked up and changed in one step; what is on disk of it is checked in it.
+    starting: Mutex<HashMap<InfoHash, Weak<tokio::sync::Mutex<()>>>>,
     ended: Notify,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -210,7 +210,7 @@ impl Downloads {
             directory,
             reusing: Reusing::default(),
             running: Mutex::default(),
-            starting: tokio::sync::Mutex::default(),
+            starting: Mutex::default(),
             ended: Notify::new(),
             tasks,
             stop,
@@ -227,6 +227,15 @@ impl Downloads {
         if let Err(error) = self.directory.remove(info_hash) {
             tracing::debug!(%info_hash, %error, "a payload could not be removed");
         }
+    }
+
+    /// Whether a kept payload is not what its pieces say.
+    pub async fn is_damaged(&self, info_hash: &InfoHash) -> bool {
+        let (Some(path), Ok(Some(info))) = (self.kept(info_hash), self.infos.get(info_hash)) else {
+            return false;
+        };
+        let whole = tokio::task::spawn_blocking(move || PartFile::is_whole(&path, &info));
+        !matches!(whole.await, Ok(Ok(true)))
     }
 
     pub fn running(&self) -> Vec<Arc<Download>> {
@@ -291,13 +300,11 @@ impl Downloads {
         let info = self.info(wanted).await?;
         loop {
             let (freed, ended) = (self.directory.freed(), self.ended());
-            match self.claim(info.clone(), Claimant::Swarm).await {
-                Ok(Ok(Claim { download, room })) => {
-                    let part = download.part.clone();
-                    let stop = download.stop.clone();
-                    self.tasks.spawn(self.clone().run(part, room, stop));
-                    return Ok(Fetch::Running(download));
-                }
+            let (downloads, info) = (self.clone(), info.clone());
+            // On its own: whoever asked may hang up while a part file is checked.
+            let begun = tokio::spawn(async move { downloads.begin(info).await }).await;
+            match begun.map_err(|error| DownloadError::Engine(error.to_string()))? {
+                Ok(Ok(download)) => return Ok(Fetch::Running(download)),
                 Ok(Err(Fetch::Running(filled))) if filled.filled.is_some() => {
                     filled.filled.iter().for_each(CancellationToken::cancel);
                     drop(filled);
@@ -310,6 +317,19 @@ impl Downloads {
         }
     }
 
+    /// Starts a download, unless there is one.
+    async fn begin(
+        self: &Arc<Self>,
+        info: Arc<InfoDict>,
+    ) -> Result<Result<Arc<Download>, Fetch>, DownloadError> {
+        let claim = self.claim(info, Claimant::Swarm).await?;
+        Ok(claim.map(|Claim { download, room }| {
+            let (part, stop) = (download.part.clone(), download.stop.clone());
+            self.tasks.spawn(self.clone().run(part, room, stop));
+            download
+        }))
+    }
+
     /// The part file of a payload that neither runs nor is kept, entered as a running download.
     pub(super) async fn claim(
         &self,
@@ -317,7 +337,8 @@ impl Downloads {
         claimant: Claimant,
     ) -> Result<Result<Claim, Fetch>, DownloadError> {
         let info_hash = info.info_hash();
-        let _starting = self.starting.lock().await;
+        let starting = self.starting(&info_hash);
+        let _starting = starting.lock().await;
         if let Some(found) = self.find(&info_hash).await {
             return Ok(Err(found));
         }
@@ -331,6 +352,17 @@ impl Downloads {
         self.lock().insert(info_hash, Arc::downgrade(&download));
         self.book.started(part);
         Ok(Ok(Claim { download, room }))
+    }
+
+    fn starting(&self, info_hash: &InfoHash) -> Arc<tokio::sync::Mutex<()>> {
+        let mut starting = self.starting.lock().unwrap_or_else(|e| e.into_inner());
+        starting.retain(|_, lock| lock.strong_count() > 0);
+        let known = starting.get(info_hash).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let lock = Arc::default();
+            starting.insert(*info_hash, Arc::downgrade(&lock));
+            lock
+        })
     }
 
     /// A download leaves the list only when its payload is kept: looking there first would miss it.
@@ -385,6 +417,7 @@ impl Downloads {
         self.engine.forget(&info_hash);
         if let Err(error) = result {
             tracing::warn!(%info_hash, %error, "a download failed");
+            part.fail(&error);
         }
         self.release(part, room).await;
     }

@@ -69,6 +69,13 @@ impl PartFile {
         })
     }
 
+    /// Whether all pieces of a finished payload have their hashes.
+    pub fn is_whole(path: &Path, info: &InfoDict) -> io::Result<bool> {
+        let file = File::open(path)?;
+        let mut pieces = 0..info.piece_count();
+        Ok(pieces.all(|piece| read_piece(&file, info, piece).is_ok()))
+    }
+
     pub fn info(&self) -> &Arc<InfoDict> {
         &self.info
     }

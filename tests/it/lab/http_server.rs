@@ -32,6 +32,8 @@ pub enum Answer {
     Silence,
     /// A body without an end.
     Endless,
+    /// A file that is kept compressed, as S3 gives it: with this `Content-Encoding`.
+    Encoded(Vec<u8>, &'static str),
 }
 
 impl Answer {
@@ -172,6 +174,11 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, script: &Script) -> s
             return wait_for_hang_up(&mut stream);
         }
         Answer::Silence => return wait_for_hang_up(&mut stream),
+        Answer::Encoded(body, encoding) => {
+            let encoding = format!("Content-Encoding: {encoding}\r\n");
+            put_head(&mut stream, 200, body.len(), &encoding)?;
+            return stream.write_all(&body);
+        }
         Answer::CutRange(body, sent) => {
             let (size, from) = (body.len(), from.unwrap_or(0));
             let rest = &body[from..];
