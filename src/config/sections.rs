@@ -113,7 +113,7 @@ impl Default for SwarmSection {
             peer_upload_limit: None,
             upload_slots: 8,
             recreate_threads: None,
-            recreate_nice: 10,
+            recreate_nice: 5,
             connections: 1024,
             schedule: vec![],
             peers: vec![],

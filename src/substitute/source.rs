@@ -52,8 +52,6 @@ pub enum SourceError {
     UpstreamBody(std::io::Error),
     #[error("the cache: {0}")]
     Spool(std::io::Error),
-    #[error("an upstream: the NAR ended early")]
-    CutShort,
     #[error("it does not have this NAR")]
     Absent,
     #[error("it sent another NAR than the one asked for")]

@@ -177,7 +177,7 @@ impl UpstreamFetches {
             spool.append(chunk).await.map_err(SourceError::Spool)?;
         }
         if !spool.is_whole() {
-            return Err(SourceError::CutShort);
+            return Err(SourceError::WrongNar);
         }
         self.experience
             .upstream_delivered(wanted.nar_size, start.elapsed());

@@ -200,7 +200,7 @@ impl NodeConfig {
             _ => String::new(),
         };
         let swarm = format!(
-            "[swarm]\nlisten = \"{}\"\nupload_limit = \"{}\"\nconnections = {}\npeers = [{}]\nshare = \"{}\"\n{}",
+            "[swarm]\nlisten = \"{}\"\nrecreate_nice = 0\nupload_limit = \"{}\"\nconnections = {}\npeers = [{}]\nshare = \"{}\"\n{}",
             self.listen,
             self.upload_limit,
             self.connections,
