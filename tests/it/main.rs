@@ -43,6 +43,7 @@ mod shared_fetches;
 mod shim_answers;
 mod stock_clients;
 mod trust_over_time;
+mod upload_limits;
 mod upstream_nars_are_seeded;
 mod what_was_fetched_is_seeded_on;
 mod wrong_software;

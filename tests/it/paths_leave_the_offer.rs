@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::lab::{
-    Closure, LoneNar, Need, Nix, Node, NodeConfig, Publication, RawPeer, Scratch, get,
-    make_writable, raw_host,
+    Closure, LoneNar, Need, Nix, Node, NodeConfig, Publication, RawPeer, Release, Scratch, get,
+    make_writable, payload_of, raw_host,
 };
 
 #[test]
@@ -90,6 +90,31 @@ fn garbage_collection_takes_one_path_and_leaves_the_others() {
         0,
         "collected is not altered"
     );
+}
+
+#[test]
+fn a_path_that_no_kept_release_lists_is_not_offered() {
+    let test = "a_path_that_no_kept_release_lists_is_not_offered";
+    let Some(lone) = LoneNar::new(test, 100_000) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox").keep_releases(1));
+    seedbox.wait_for_offer(1);
+    let meet = |info_hash| RawPeer::meet(raw_host(2), seedbox.peer, &info_hash);
+    let first = lone.payload.info.info_hash();
+    assert!(meet(first).is_ok());
+
+    // The next release has another path; the first one stays installed.
+    let other = Closure::noise(&lone.nix, 50_000);
+    let next = payload_of(&lone.nix.dump(&other.root, &other.top));
+    let release = Release {
+        name: "r2".to_owned(),
+        ..Release::of(&other, &lone.keys, lone.scratch.path("release"))
+    };
+    release.publish();
+    seedbox.wait("next release", |s| s["channels"][0]["release"] == "r2");
+    assert!(meet(next.info.info_hash()).is_ok() && meet(first).is_err());
+    assert_eq!(seedbox.wait_for_offer(1)["offer"]["withdrawn"], 0);
 }
 
 fn copy(from: &Path, to: &Path) {

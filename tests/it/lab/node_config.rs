@@ -19,6 +19,7 @@ pub struct NodeConfig {
     netrc: String,
     sections: String,
     upload_limit: String,
+    peer_upload_limit: String,
     connections: usize,
     listen: SocketAddr,
     share: &'static str,
@@ -61,6 +62,7 @@ impl NodeConfig {
             netrc: String::new(),
             sections,
             upload_limit: "10GB/s".to_owned(),
+            peer_upload_limit: String::new(),
             connections: 1024,
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             share: "lan",
@@ -124,6 +126,22 @@ impl NodeConfig {
         self
     }
 
+    /// The limit of each address.
+    pub fn peer_upload_limit(mut self, rate: &str) -> Self {
+        self.peer_upload_limit = format!("peer_upload_limit = \"{rate}\"\n");
+        self
+    }
+
+    /// An upload limit for these hours.
+    pub fn schedule(mut self, from: &str, to: &str, rate: &str) -> Self {
+        writeln!(
+            self.sections,
+            "[[swarm.schedule]]\nfrom = \"{from}\"\nto = \"{to}\"\nupload_limit = \"{rate}\""
+        )
+        .unwrap();
+        self
+    }
+
     /// Connections that its port takes.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
@@ -171,6 +189,12 @@ impl NodeConfig {
         self
     }
 
+    /// Of the channel followed last, so many releases count.
+    pub fn keep_releases(mut self, count: usize) -> Self {
+        writeln!(self.channels, "keep_releases = {count}").unwrap();
+        self
+    }
+
     /// Follows a channel of which nothing but the link is known.
     pub fn link(mut self, link: &str) -> Self {
         writeln!(self.channels, "[[channel]]\nlink = \"{link}\"").unwrap();
@@ -200,12 +224,20 @@ impl NodeConfig {
             _ => String::new(),
         };
         let swarm = format!(
-            "[swarm]\nlisten = \"{}\"\nrecreate_nice = 0\nupload_limit = \"{}\"\nconnections = {}\npeers = [{}]\nshare = \"{}\"\n{}",
+            "[swarm]
+listen = \"{}\"
+recreate_nice = 0
+upload_limit = \"{}\"
+connections = {}
+peers = [{}]
+share = \"{}\"
+{}{}",
             self.listen,
             self.upload_limit,
             self.connections,
             self.peers.join(", "),
             self.share,
+            self.peer_upload_limit,
             self.discovery,
         );
         let state = format!("state = \"{}\"\n", self.state.display());
