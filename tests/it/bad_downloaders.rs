@@ -87,10 +87,10 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
     drop((flooding.join().unwrap(), crowd));
 }
 
-/// Few places, so that a test can take them all: two for each address, and four without a handshake, one for each.
+/// Few places, so that a test can take them all: two for each address, and half of them without a handshake.
 const PLACES: usize = 16;
 const PER_ADDRESS: usize = 2;
-const HALF_OPEN: usize = 4;
+const HALF_OPEN: usize = 8;
 /// Whoever asked for something in the last 5 s is not idle.
 const IDLE: Duration = Duration::from_secs(20);
 

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 /// Of all places, one address gets one part in so many. A client opens one connection per torrent and Nix asks for up to
 /// 25 NARs at once: of 1024 places these are far more than an honest neighbour needs, and leave room for seven others.
 const ADDRESS_SHARE: usize = 8;
-/// Of these, one part in so many may be half-open.
-const HALF_OPEN_SHARE: usize = 4;
+/// Of these, one part in so many may be half-open. A crowd that comes all at once is served handshake by handshake; only
+/// who keeps silent is still there when so many have come after it.
+const HALF_OPEN_SHARE: usize = 2;
 /// Who asked for something in this time is not idle: so long a crowd may keep it waiting for the next piece to ask for.
 const SPARED: Duration = Duration::from_secs(5);
 
