@@ -13,7 +13,7 @@ use super::slots::Slots;
 
 /// Whoever starts the program wants something of it first. The work itself gives way to everything else (`Encoding`).
 const FIRST_LOOK: Duration = Duration::from_secs(10);
-/// From the end of one look at the offer to the next: paths are installed now and then.
+/// From the end of one look at the offer to the next, if anything has changed: paths are installed now and then.
 const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 /// While somebody downloads.
 const BUSY_PAUSE: Duration = Duration::from_secs(10);
@@ -29,13 +29,18 @@ impl IdleWork {
     pub async fn run(self, stop: CancellationToken) {
         stop.run_until_cancelled(async {
             tokio::time::sleep(FIRST_LOOK).await;
+            let mut changes = self.book.changes();
             loop {
+                changes.mark_unchanged();
                 let book = self.book.clone();
                 let unknown = tokio::task::spawn_blocking(move || book.undescribed()).await;
                 for info_hash in unknown.unwrap_or_default() {
                     self.describe(&info_hash).await;
                 }
                 tokio::time::sleep(LOOK_INTERVAL).await;
+                if changes.changed().await.is_err() {
+                    return;
+                }
             }
         })
         .await;

@@ -70,6 +70,8 @@ pub struct Upload<'a> {
     /// Its place among the downloaders of a large payload, and what it may see at first if that is not everything.
     line: Option<Line>,
     seen: Option<Bitfield>,
+    /// Whether pieces are shown one by one.
+    paced: bool,
     /// How many requests it was told to keep in flight at most.
     reqq: u32,
     /// The ids under which this peer wants metadata and other peers.
@@ -132,6 +134,7 @@ impl<'a> Upload<'a> {
             turn_bytes: 0,
             out: BytesMut::new(),
             line,
+            paced: seen.is_some(),
             seen,
             reqq,
             ut_metadata: None,
@@ -280,7 +283,8 @@ impl<'a> Upload<'a> {
                 metadata_size: u32::try_from(self.metadata.len()).ok(),
                 reqq: self.reqq,
                 gossip: false,
-                upload_only: self.offer.have().is_full(),
+                // libtorrent leaves such a peer once it has all that the peer shows.
+                upload_only: self.offer.have().is_full() && !self.paced,
                 // libtorrent takes no PEX from whoever does not announce it; what it sends in turn is ignored.
                 peers: self.line.is_some(),
             };
