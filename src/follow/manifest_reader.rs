@@ -28,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SLOWEST: u64 = 100_000;
 /// A swarm that brings no piece for so long is given up until the next attempt; what came is kept.
 const SWARM_SILENCE: Duration = Duration::from_secs(60);
-/// A release file is read whole: nixexprs.tar.xz has 30 MB.
-const MAX_RELEASE_FILE: u64 = 256 * 1024 * 1024;
 
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -137,11 +135,6 @@ impl ManifestReader {
 
     /// A release file that a verified header lists; its hash is checked by whoever keeps it.
     pub async fn file(&self, file: &ReleaseFile) -> Result<Bytes, ReadError> {
-        let limit = MAX_RELEASE_FILE;
-        if file.length > limit {
-            let what = file.name.clone();
-            return Err(ReadError::TooLarge { what, limit });
-        }
         match self {
             Self::Swarm { downloads, .. } => {
                 download(downloads, file.info_hash, Expected::Exactly(file.length)).await

@@ -16,7 +16,7 @@ use crate::torrent::InfoHash;
 use crate::torrent::bencode::{Reader, Writer};
 
 use super::limits::{
-    MAX_ADDRESSES, MAX_FILES, MAX_LABEL, MAX_LAYER_BYTES, MAX_LAYERS, MAX_NAR_SIZE, MAX_ROWS,
+    MAX_ADDRESSES, MAX_FILE_BYTES, MAX_FILES, MAX_LABEL, MAX_LAYER_BYTES, MAX_LAYERS, MAX_ROWS,
     MAX_SEQUENCE, MAX_STORE_DIR, MAX_SYSTEMS, MAX_TRACKER_URL, is_label,
 };
 use super::{ChannelName, HeaderError, LayerEntry, LiveRows, ReleaseFile, TrackerUrl};
@@ -190,7 +190,7 @@ fn decode_file(reader: &mut Reader<'_>) -> Result<ReleaseFile, HeaderError> {
     let length = reader.unsigned(u64::MAX)?;
     reader.key("name")?;
     let name = label(reader, "release file")?;
-    if length == 0 || length > MAX_NAR_SIZE {
+    if length == 0 || length > MAX_FILE_BYTES {
         return Err(HeaderError::FileLength { name, length });
     }
     reader.key("sha256")?;

@@ -28,7 +28,7 @@ pub enum HeaderError {
     Tracker(String),
     #[error("the {part} address {value:?} is not a literal address and port in its usual form")]
     Address { part: &'static str, value: String },
-    #[error("release file {name:?} has {length} bytes: an empty or huge file cannot be a torrent")]
+    #[error("release file {name:?} has {length} bytes: an empty or huge file is none")]
     FileLength { name: String, length: u64 },
     #[error("layer {number} follows layer {previous}: numbers must ascend")]
     LayerOrder { number: u32, previous: u32 },

@@ -42,6 +42,11 @@ impl LayerEntry {
         info_dict(self.number, &self.system, encoded)
     }
 
+    /// The name in that torrent: a function of what the layer is, so that every publisher's torrent of it is the same.
+    pub fn torrent_name(&self) -> String {
+        torrent_name(self.number, &self.system)
+    }
+
     pub fn is_live(&self, row: u32) -> bool {
         row < self.rows && self.live.is_live(row)
     }
@@ -51,7 +56,10 @@ impl LayerEntry {
     }
 }
 
-/// The name is a function of what the layer is, so that every publisher's torrent of it is the same one.
+fn torrent_name(number: u32, system: &str) -> String {
+    format!("layer-{number}-{system}")
+}
+
 fn info_dict(number: u32, system: &str, encoded: &[u8]) -> Result<InfoDict, TorrentError> {
-    InfoDict::of_file(&format!("layer-{number}-{system}"), encoded)
+    InfoDict::of_file(&torrent_name(number, system), encoded)
 }

@@ -22,6 +22,8 @@ pub const MAX_KEY_NAME: usize = 255;
 pub const MAX_SYSTEMS: usize = 16;
 /// Files of one release beside the store paths.
 pub const MAX_FILES: usize = 64;
+/// One of them: it is read whole, and nixexprs.tar.xz has 30 MB.
+pub const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 /// Trackers, seedboxes or bootstrap addresses in one header.
 pub const MAX_ADDRESSES: usize = 64;
 /// A tracker's URL.

@@ -35,7 +35,7 @@ pub use header_error::HeaderError;
 pub use layer::Layer;
 pub use layer_entry::LayerEntry;
 pub use layer_error::LayerError;
-pub use limits::{MAX_LAYER_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_ROWS};
+pub use limits::{MAX_FILE_BYTES, MAX_LAYER_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_ROWS};
 pub use live_rows::LiveRows;
 pub use new_row::NewRow;
 pub use pointer::{MAX_POINTER_BYTES, Pointer};

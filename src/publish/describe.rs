@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
@@ -13,6 +13,7 @@ use crate::store::PathInfo;
 use crate::torrent::InfoDict;
 
 use super::error::PublishError;
+use super::new_file::NewFile;
 use super::progress::Progress;
 use super::source::PathSource;
 
@@ -88,13 +89,10 @@ fn write_payload(
         source,
     };
     fs::create_dir_all(directory).map_err(failed)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(directory)
-        .map_err(failed)?;
+    let mut file = NewFile::create_in(directory).map_err(failed)?;
     let described = run(nar, info, |frame| file.write_all(frame))?;
-    let to: PathBuf = directory.join(&described.info.name);
-    file.persist(&to).map_err(|error| failed(error.error))?;
+    let to = directory.join(&described.info.name);
+    file.keep_as(&to).map_err(failed)?;
     Ok(described)
 }
 

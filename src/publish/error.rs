@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::catalog::InfoDictsError;
-use crate::manifest::{AssembleError, HeaderError, LayerError, PointerError, VerifyError};
+use crate::manifest::{
+    AssembleError, HeaderError, LayerError, MAX_FILE_BYTES, PointerError, VerifyError,
+};
 use crate::nix::{NarHash, StorePath};
 use crate::payload::{DescribeError, EncoderError};
 use crate::store::StoreError;
@@ -74,6 +76,13 @@ pub enum PublishError {
     Worker,
     #[error("{0} has no name that a release file can have")]
     FileName(PathBuf),
+    #[error(
+        "{path} has {bytes} bytes, and a release file {} at most",
+        MAX_FILE_BYTES
+    )]
+    FileSize { path: PathBuf, bytes: u64 },
+    #[error("another publisher is writing to {0}: wait until it has ended")]
+    Busy(PathBuf),
 }
 
 impl PublishError {

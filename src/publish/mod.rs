@@ -3,6 +3,7 @@
 mod binary_cache;
 mod describe;
 mod error;
+mod new_file;
 mod options;
 mod output;
 mod previous;

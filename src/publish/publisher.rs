@@ -39,18 +39,19 @@ pub async fn publish(
 ) -> Result<Published, PublishError> {
     payload::self_test()?;
     let public_key = options.secret_key.public();
+    let trackers = options
+        .trackers
+        .iter()
+        .map(|tracker| tracker.as_str().to_owned())
+        .collect::<Vec<_>>();
+    // From here on nobody else writes there, so that the predecessor stays the predecessor.
+    let output = Output::create(&options.out, trackers.clone())?;
     let directory = options.previous.as_ref().unwrap_or(&options.out);
     let previous = Previous::read(directory, &options.channel, &public_key)?;
     let mut paths = options.source.closure(&options.roots).await?;
     paths.sort_by(|a, b| a.store_path.cmp(&b.store_path));
     sign(&mut paths, &options)?;
 
-    let trackers = options
-        .trackers
-        .iter()
-        .map(|tracker| tracker.as_str().to_owned())
-        .collect::<Vec<_>>();
-    let output = Output::create(&options.out, trackers.clone())?;
     let payloads = payloads(&paths, previous.as_ref(), &options, &output, progress).await?;
     let nar_bytes = paths.iter().map(|info| info.nar_size).sum();
     let payload_bytes = payloads.iter().map(|(length, _)| length).sum();
@@ -139,7 +140,7 @@ pub async fn publish(
         peers: options.seedboxes.clone(),
     };
     output.manifest(&manifest, &pointer, &magnet)?;
-    output.prune(&header.layers)?;
+    output.prune(&header)?;
     Ok(Published {
         sequence: header.sequence,
         paths: count,
@@ -209,10 +210,14 @@ async fn payloads(
     let mut found = Vec::with_capacity(paths.len());
     for info in paths {
         let name = format!("{}.nar.zst", info.nar_hash.base32());
-        let written = options
-            .payloads
-            .as_ref()
-            .is_none_or(|directory| directory.join(&name).exists());
+        let written = |length: u64| {
+            let mut directory = options.payloads.iter();
+            // A shorter one is what a power cut left.
+            directory.all(|directory| {
+                let file = directory.join(&name).metadata();
+                file.is_ok_and(|file| file.len() == length)
+            })
+        };
         let known = match previous
             .and_then(|previous| previous.payload(&info.store_path.hash_part(), &info.nar_hash))
         {
@@ -222,7 +227,7 @@ async fn payloads(
                 .first()
                 .map(|dict| (dict.length, dict.info_hash())),
         };
-        found.push(known.filter(|_| written));
+        found.push(known.filter(|(length, _)| written(*length)));
     }
     let missing: Vec<&PathInfo> = paths
         .iter()
