@@ -1,10 +1,11 @@
 //! Info dicts kept on disk: computing one means encoding a whole NAR, and a magnet needs it before the first byte.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use thiserror::Error;
 
 use crate::torrent::{InfoDict, InfoHash};
@@ -28,33 +29,16 @@ pub struct InfoDicts {
 }
 
 impl InfoDicts {
+    /// A file that is damaged is put aside: whoever needs what was in it computes it again.
     pub fn open(path: &Path) -> Result<Self, InfoDictsError> {
-        let at = |source| InfoDictsError {
+        let opened = connect(path).or_else(|error| match is_damage(&error) {
+            true => begin_anew(path, &error),
+            false => Err(error),
+        });
+        let connection = opened.map_err(|source| InfoDictsError {
             path: path.to_owned(),
             source,
-        };
-        let connection = Connection::open(path).map_err(at)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(at)?;
-        // All of it can be computed again: a power cut may cost the newest entries, never the file.
-        connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(at)?;
-        connection
-            .pragma_update(None, "synchronous", "NORMAL")
-            .map_err(at)?;
-        let version: i64 = connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(at)?;
-        if version != VERSION {
-            connection
-                .execute_batch(&format!(
-                    "drop table if exists info_dicts;
-                     create table info_dicts (info_hash blob primary key, name text not null, dict blob not null) without rowid;
-                     create index info_dicts_by_name on info_dicts (name);
-                     pragma user_version = {VERSION};"
-                ))
-                .map_err(at)?;
-        }
+        })?;
         Ok(Self {
             path: path.to_owned(),
             connection: Mutex::new(connection),
@@ -63,39 +47,36 @@ impl InfoDicts {
 
     pub fn get(&self, info_hash: &InfoHash) -> Result<Option<InfoDict>, InfoDictsError> {
         let query = "select dict from info_dicts where info_hash = ?";
-        let found = self.lock().prepare_cached(query).and_then(|mut statement| {
+        let dict = self.with(|connection| {
+            let mut statement = connection.prepare_cached(query)?;
             statement
                 .query_row([info_hash.as_bytes().as_slice()], |row| {
                     row.get::<_, Vec<u8>>(0)
                 })
                 .optional()
-        });
+        })?;
         // A dict that no longer has its hash is damage: it is as good as absent, and written anew.
-        let dict = found
-            .map_err(|source| self.error(source))?
-            .filter(|dict| InfoHash::of(dict) == *info_hash);
+        let dict = dict.filter(|dict| InfoHash::of(dict) == *info_hash);
         Ok(dict.and_then(|dict| InfoDict::decode(&dict).ok()))
     }
 
     /// Whether there is one; what it says is looked at when it is used.
     pub fn has(&self, info_hash: &InfoHash) -> Result<bool, InfoDictsError> {
         let query = "select 1 from info_dicts where info_hash = ?";
-        let found = self
-            .lock()
-            .prepare_cached(query)
-            .and_then(|mut statement| statement.exists([info_hash.as_bytes().as_slice()]));
-        found.map_err(|source| self.error(source))
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(query)?;
+            statement.exists([info_hash.as_bytes().as_slice()])
+        })
     }
 
     /// The dicts of payloads with this name; several when encoders changed.
     pub fn named(&self, name: &str) -> Result<Vec<InfoDict>, InfoDictsError> {
         let query = "select dict from info_dicts where name = ?";
-        let rows = self.lock().prepare_cached(query).and_then(|mut statement| {
-            statement
-                .query_map([name], |row| row.get::<_, Vec<u8>>(0))?
-                .collect::<Result<Vec<_>, _>>()
-        });
-        let rows = rows.map_err(|source| self.error(source))?;
+        let rows = self.with(|connection| {
+            let mut statement = connection.prepare_cached(query)?;
+            let rows = statement.query_map([name], |row| row.get::<_, Vec<u8>>(0))?;
+            rows.collect::<Result<Vec<_>, _>>()
+        })?;
         Ok(rows
             .iter()
             .filter_map(|dict| InfoDict::decode(dict).ok())
@@ -104,30 +85,75 @@ impl InfoDicts {
 
     pub fn put(&self, info: &InfoDict) -> Result<(), InfoDictsError> {
         let dict = info.encode();
+        let info_hash = InfoHash::of(&dict);
         let put = "insert or replace into info_dicts (info_hash, name, dict) values (?, ?, ?)";
-        self.lock()
-            .prepare_cached(put)
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    InfoHash::of(&dict).as_bytes().as_slice(),
-                    info.name,
-                    dict
-                ])
-            })
-            .map_err(|source| self.error(source))?;
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(put)?;
+            statement.execute(params![info_hash.as_bytes().as_slice(), info.name, dict])
+        })?;
         Ok(())
     }
 
-    fn error(&self, source: rusqlite::Error) -> InfoDictsError {
-        InfoDictsError {
+    /// Damage may lie where nobody has read yet: then the file is put aside, and the work done again without it.
+    fn with<T>(
+        &self,
+        work: impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, InfoDictsError> {
+        let mut connection = self.lock();
+        let done = work(&connection).or_else(|error| {
+            if !is_damage(&error) {
+                return Err(error);
+            }
+            // Its files are let go of before they are moved.
+            *connection = Connection::open_in_memory()?;
+            *connection = begin_anew(&self.path, &error)?;
+            work(&connection)
+        });
+        done.map_err(|source| InfoDictsError {
             path: self.path.clone(),
             source,
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // All of it can be computed again: a power cut may cost the newest entries, never the file.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != VERSION {
+        connection.execute_batch(&format!(
+            "drop table if exists info_dicts;
+             create table info_dicts (info_hash blob primary key, name text not null, dict blob not null) without rowid;
+             create index info_dicts_by_name on info_dicts (name);
+             pragma user_version = {VERSION};"
+        ))?;
+    }
+    Ok(connection)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    code.is_some_and(|code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Without the damaged file, whose bytes may still be of use to a person.
+fn begin_anew(path: &Path, error: &rusqlite::Error) -> rusqlite::Result<Connection> {
+    tracing::warn!(path = %path.display(), %error, "the info dicts begin anew");
+    // When it cannot be moved, opening it fails as before.
+    let _ = fs::rename(path, path.with_extension("damaged"));
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        let _ = fs::remove_file(beside);
+    }
+    connect(path)
 }
 
 #[cfg(test)]
@@ -160,5 +186,34 @@ mod tests {
         assert_eq!(dicts.get(&info_hash).unwrap(), None);
         dicts.put(&info).unwrap();
         assert_eq!(dicts.get(&info_hash).unwrap(), Some(info));
+    }
+
+    #[test]
+    fn a_damaged_file_is_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (
+            directory.path().join("info.sqlite"),
+            directory.path().join("info.damaged"),
+        );
+        fs::write(&path, "not a database, but long enough to be looked at").unwrap();
+        let dicts = InfoDicts::open(&path).unwrap();
+        assert!(aside.exists());
+        // Damage behind the first page, which opening does not read.
+        let info = |i: u32| InfoDict {
+            name: format!("{i}.nar.zst"),
+            length: 5,
+            piece_length: 262_144,
+            pieces: vec![[1; 20]; 1],
+            frames: Some(vec![5]),
+        };
+        (0..500).for_each(|i| dicts.put(&info(i)).unwrap());
+        drop(dicts);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4096..].fill(0xff);
+        fs::write(&path, bytes).unwrap();
+        let dicts = InfoDicts::open(&path).unwrap();
+        assert_eq!(dicts.get(&info(7).info_hash()).unwrap(), None);
+        dicts.put(&info(7)).unwrap();
+        assert_eq!(dicts.get(&info(7).info_hash()).unwrap(), Some(info(7)));
     }
 }
