@@ -126,7 +126,7 @@ impl Shelf {
         write_whole(&self.file_path(file), bytes)
     }
 
-    /// Keeps a manifest whose layers are all here, and lets the oldest go.
+    /// Keeps a manifest whose layers are all here, and lets the oldest go. What cannot go now goes with the next one.
     pub fn put(&self, manifest: &VerifiedManifest) -> Result<(), ShelfError> {
         let sequence = manifest.header().sequence;
         write_whole(
@@ -139,7 +139,10 @@ impl Shelf {
                 sequence.to_string().as_bytes(),
             )?;
         }
-        self.prune()
+        if let Err(error) = self.prune() {
+            tracing::warn!(channel = %self.channel, %error, "what is not needed any more stays");
+        }
+        Ok(())
     }
 
     /// The kept releases, newest first. What does not verify any more (another key, damage) is left out with a warning.
@@ -160,10 +163,8 @@ impl Shelf {
     fn load_one(&self, sequence: u64, loaded: &[Release]) -> Result<Option<Release>, ShelfError> {
         let path = self.manifests().join(sequence.to_string());
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-        // It was accepted when it came: only newer ones must not fall behind the newest.
-        let signed = SignedManifest::parse(&bytes)?;
-        let info = signed.info_dict()?;
-        let manifest = signed.verify(&self.channel, std::slice::from_ref(&self.key), 0)?;
+        let manifest = self.verify(&bytes)?;
+        let info = manifest.info_dict()?;
         let mut files = vec![PlainFile { path, info }];
         let mut layers = Vec::with_capacity(manifest.header().layers.len());
         for entry in &manifest.header().layers {
@@ -201,25 +202,28 @@ impl Shelf {
     }
 
     fn prune(&self) -> Result<(), ShelfError> {
-        let sequences = self.sequences()?;
-        let mut needed = HashSet::new();
-        for sequence in sequences.iter().take(self.keep) {
+        let (mut manifests, mut needed) = (HashSet::new(), HashSet::new());
+        for sequence in self.sequences()? {
+            if manifests.len() == self.keep {
+                break;
+            }
             let path = self.manifests().join(sequence.to_string());
             let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-            let manifest = SignedManifest::parse(&bytes)?.verify(
-                &self.channel,
-                std::slice::from_ref(&self.key),
-                0,
-            )?;
+            // One that is damaged is of no use to anybody.
+            let Ok(manifest) = self.verify(&bytes) else {
+                continue;
+            };
+            manifests.insert(sequence.to_string());
             let header = manifest.header();
             let layers = header.layers.iter().map(|entry| &entry.sha256);
             let files = header.files.iter().map(|file| &file.sha256);
             needed.extend(layers.chain(files).map(|sha256| HEXLOWER.encode(sha256)));
         }
-        for sequence in sequences.iter().skip(self.keep) {
-            remove(&self.manifests().join(sequence.to_string()))?;
-        }
-        for directory in ["layers", "files"] {
+        for (directory, needed) in [
+            ("manifests", &manifests),
+            ("layers", &needed),
+            ("files", &needed),
+        ] {
             let directory = self.directory.join(directory);
             let files = fs::read_dir(&directory).map_err(io_error("list", &directory))?;
             for file in files.flatten() {
@@ -229,6 +233,12 @@ impl Shelf {
             }
         }
         Ok(())
+    }
+
+    /// A manifest that was accepted when it came: only newer ones must not fall behind the newest.
+    fn verify(&self, bytes: &[u8]) -> Result<VerifiedManifest, VerifyError> {
+        let keys = std::slice::from_ref(&self.key);
+        SignedManifest::parse(bytes)?.verify(&self.channel, keys, 0)
     }
 
     /// Newest first.
@@ -298,5 +308,52 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) 
         action,
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Header;
+    use crate::nix::SecretKey;
+
+    /// A release without paths.
+    fn manifest(key: &SecretKey, sequence: u64) -> VerifiedManifest {
+        let header = Header {
+            channel: "lab".parse().unwrap(),
+            release: format!("r{sequence}"),
+            sequence,
+            created: 1,
+            expires: 2,
+            store_dir: Default::default(),
+            systems: vec![],
+            layers: vec![],
+            files: vec![],
+            trackers: vec![],
+            seedboxes: vec![],
+            bootstrap: vec![],
+        };
+        let signed = SignedManifest::sign(&header, key).unwrap();
+        signed.verify(&header.channel, &[key.public()], 0).unwrap()
+    }
+
+    #[test]
+    fn damage_is_left_out_and_keeps_no_newer_release_away() {
+        let state = tempfile::tempdir().unwrap();
+        let key = SecretKey::generate("lab-1").unwrap();
+        let shelf = Shelf::open(state.path(), "lab".parse().unwrap(), key.public(), 2).unwrap();
+        let loaded = || -> Vec<u64> {
+            let releases = shelf.load().unwrap();
+            releases.iter().map(|r| r.header().sequence).collect()
+        };
+        (1..=3).for_each(|sequence| shelf.put(&manifest(&key, sequence)).unwrap());
+        assert_eq!(loaded(), [3, 2]);
+        fs::write(shelf.manifests().join("3"), "damage").unwrap();
+        fs::write(shelf.manifests().join(".new-killed"), "half").unwrap();
+        assert_eq!(loaded(), [2]);
+        shelf.put(&manifest(&key, 4)).unwrap();
+        assert_eq!(loaded(), [4, 2], "the damaged one takes no place");
+        assert_eq!(fs::read_dir(shelf.manifests()).unwrap().count(), 2);
+        assert_eq!(shelf.minimum_sequence().unwrap(), 4);
     }
 }

@@ -70,7 +70,7 @@ impl SignedManifest {
 
     /// The torrent of the manifest file: what a pointer points to.
     pub fn info_dict(&self) -> Result<InfoDict, TorrentError> {
-        InfoDict::of_file("manifest", &self.encode())
+        info_dict(&self.encode())
     }
 
     /// Believes the header if a key of the channel signed it, it is this channel's, and it is not older than what was
@@ -131,6 +131,11 @@ impl SignedManifest {
         }
         Ok(VerifiedManifest::new(header, self.encode().into()))
     }
+}
+
+/// The torrent of an encoded manifest.
+pub(super) fn info_dict(encoded: &[u8]) -> Result<InfoDict, TorrentError> {
+    InfoDict::of_file("manifest", encoded)
 }
 
 fn signed_bytes(header: &[u8]) -> Vec<u8> {

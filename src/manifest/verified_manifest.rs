@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
+use crate::torrent::{InfoDict, TorrentError};
+
 use super::Header;
+use super::signed_manifest::info_dict;
 
 #[derive(Debug, Clone)]
 pub struct VerifiedManifest {
@@ -32,6 +35,11 @@ impl VerifiedManifest {
             true => Freshness::Stale,
             false => Freshness::Fresh,
         }
+    }
+
+    /// The torrent of the signed file: what a pointer points to.
+    pub fn info_dict(&self) -> Result<InfoDict, TorrentError> {
+        info_dict(&self.encoded)
     }
 
     /// The signed file, to keep and to pass on.
