@@ -125,7 +125,10 @@ impl Channel {
         )?;
         let releases = shelf.load()?;
         let (name, key) = (&options.name, options.key.bytes());
-        let minimum = shelf.minimum_sequence()?;
+        // One that cannot be read is told by every refresh; what is here is served.
+        let newest = releases.first();
+        let newest = newest.map_or(0, |release: &Release| release.header().sequence);
+        let minimum = shelf.minimum_sequence().unwrap_or(newest);
         swarm.pointers().follow(name, &key, minimum);
         let channel = Self {
             shelf,
@@ -162,10 +165,11 @@ impl Channel {
 
     /// Returns whether there is something new.
     pub async fn refresh(&mut self, step: Step) -> bool {
-        let result = match step {
-            Step::Pointer => self.follow_pointer().await,
-            Step::Source => self.ask_source().await,
-            Step::Files => self.try_fetch_files().await,
+        let result = match (self.shelf.minimum_sequence(), step) {
+            (Err(error), _) => Err(error.into()),
+            (Ok(_), Step::Pointer) => self.follow_pointer().await,
+            (Ok(_), Step::Source) => self.ask_source().await,
+            (Ok(_), Step::Files) => self.try_fetch_files().await,
         };
         let error = result.as_ref().err().map(ToString::to_string);
         self.errors[step as usize] = error;
