@@ -15,6 +15,7 @@ use crate::swarm::{DiscoveryOptions, Recreation, ScheduledLimit, SwarmOptions, U
 use crate::upstream::Netrc;
 
 use super::sections::{AgentFile, Hold, HoldSource, ScheduleSection, SeedboxFile, SwarmSection};
+use super::units::{Amount, Rate};
 use super::upstreams::netrc;
 
 pub use crate::serve::Role;
@@ -31,6 +32,8 @@ const SEEDBOX_NEIGHBOURS: usize = 200;
 const MAX_NEIGHBOURS: usize = 2000;
 /// The nicest that Linux knows.
 const MAX_NICE: u8 = 19;
+/// A block takes 16 s at this rate.
+const MIN_UPLOAD_RATE: u64 = 1000;
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -72,16 +75,21 @@ impl Config {
         }
     }
 
-    /// Reads a file of either role: only seedbox.toml has `[http]` or lacks a shim while it holds.
+    /// Reads a file of either role.
     pub fn read_either(path: &Path) -> Result<(Role, Self), ConfigError> {
-        let agent = Self::read(path, Role::Agent);
-        match agent {
-            Ok(config) => Ok((Role::Agent, config)),
-            Err(error) => match Self::read(path, Role::Seedbox) {
-                Ok(config) => Ok((Role::Seedbox, config)),
-                Err(_) => Err(error),
-            },
-        }
+        // What is no TOML at all is refused below.
+        let role = read(path)?.parse().map_or(Role::Agent, |file| role(&file));
+        Ok((role, Self::read(path, role)?))
+    }
+}
+
+/// A file that holds and has nothing that only an agent has is a seedbox's.
+fn role(file: &toml::Table) -> Role {
+    let mut of_agents = ["shim", "store", "cache", "trusted_keys", "netrc"].iter();
+    let holds = file.contains_key("hold") && !of_agents.any(|key| file.contains_key(*key));
+    match holds || file.contains_key("http") {
+        true => Role::Seedbox,
+        false => Role::Agent,
     }
 }
 
@@ -145,7 +153,7 @@ impl Checker<'_> {
                 file.shim.listen
             ));
         }
-        let (hold, hold_store) = self.hold(file.hold.as_ref())?;
+        let (hold, hold_store) = self.hold(file.hold.as_ref(), &mut warnings)?;
         if hold_store.is_some() {
             return Err(self.error(
                 "hold.source",
@@ -170,12 +178,12 @@ impl Checker<'_> {
     fn seedbox(&self, file: SeedboxFile) -> Result<Config, ConfigError> {
         let mut warnings = Vec::new();
         let state = state_directory(file.state);
-        let (hold, store) = self.hold(Some(&file.hold))?;
-        if file.hold.amount.is_some() {
-            warnings.push("hold.amount: what lies in hold.location is served, nothing is fetched by this version".to_owned());
-        }
+        let (hold, store) = self.hold(Some(&file.hold), &mut warnings)?;
         self.warn_of_swarm(&file.swarm, &mut warnings);
         let upstreams = self.upstreams(&file.upstream, &Netrc::default(), &mut warnings)?;
+        if !upstreams.is_empty() {
+            warnings.push("upstream: a seedbox asks none in this version".to_owned());
+        }
         let options = NodeOptions {
             role: Role::Seedbox,
             swarm: self.swarm(
@@ -209,14 +217,30 @@ impl Checker<'_> {
     fn hold(
         &self,
         hold: Option<&Hold>,
+        warnings: &mut Vec<String>,
     ) -> Result<(Option<PathBuf>, Option<StoreUri>), ConfigError> {
         let Some(hold) = hold else {
             return Ok((None, None));
         };
-        match hold.source {
-            HoldSource::Payloads => Ok((Some(hold.location.clone().into()), None)),
-            HoldSource::Store => Ok((None, self.store(&hold.location, "hold.location")?)),
+        if let Some(amount) = &hold.amount {
+            self.parse::<Amount>("hold.amount", amount)?;
+            warnings.push("hold.amount: what lies in hold.location is served, nothing is fetched by this version".to_owned());
         }
+        let (payloads, store) = match hold.source {
+            HoldSource::Payloads => (Some(PathBuf::from(&hold.location)), None),
+            HoldSource::Store => (None, self.store(&hold.location, "hold.location")?),
+        };
+        let root = match &store {
+            Some(StoreUri::Local { root }) => root.as_ref(),
+            _ => payloads.as_ref(),
+        };
+        if let Some(root) = root.filter(|root| !root.is_dir()) {
+            warnings.push(format!(
+                "hold.location: there is no directory {}: nothing is served until it is there",
+                root.display()
+            ));
+        }
+        Ok((payloads, store))
     }
 
     fn store(&self, uri: &str, key: &str) -> Result<Option<StoreUri>, ConfigError> {
@@ -255,8 +279,11 @@ impl Checker<'_> {
             share: self.parse("swarm.share", &section.share)?,
             networks: self.parse_all("swarm.networks", &section.networks)?,
             upload_limits: UploadLimits {
-                total: Some(section.upload_limit.0),
-                per_peer: section.peer_upload_limit.map(|limit| limit.0),
+                total: Some(self.rate("swarm.upload_limit", section.upload_limit)?),
+                per_peer: section
+                    .peer_upload_limit
+                    .map(|limit| self.rate("swarm.peer_upload_limit", limit))
+                    .transpose()?,
                 schedule: self.schedule(&section.schedule)?,
             },
             upload_slots: self.at_least_one("swarm.upload_slots", section.upload_slots)?,
@@ -290,10 +317,20 @@ impl Checker<'_> {
             Ok(ScheduledLimit {
                 from: self.parse("swarm.schedule.from", &section.from)?,
                 to: self.parse("swarm.schedule.to", &section.to)?,
-                total: section.upload_limit.0,
+                total: self.rate("swarm.schedule.upload_limit", section.upload_limit)?,
             })
         });
         limits.collect()
+    }
+
+    fn rate(&self, key: &str, rate: Rate) -> Result<u64, ConfigError> {
+        match rate.0 < MIN_UPLOAD_RATE {
+            true => Err(self.error(
+                key,
+                "is below 1kB/s, at which nothing arrives: share = \"off\" gives nothing",
+            )),
+            false => Ok(rate.0),
+        }
     }
 
     fn at_least_one(&self, key: &str, number: usize) -> Result<usize, ConfigError> {
@@ -326,5 +363,69 @@ impl Checker<'_> {
             key: key.to_owned(),
             reason: reason.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_tells_whose_it_is() {
+        let case = |text: &str, role| {
+            let read = Config::read_either(file(text).path());
+            assert!(read.is_ok_and(|(found, _)| found == role), "{text}");
+        };
+        case("", Role::Agent);
+        case("[shim]\nexpressions = true", Role::Agent);
+        case("[hold]\nlocation = \"/x\"", Role::Seedbox);
+        case("[hold]\nlocation = \"/x\"\n[http]", Role::Seedbox);
+        case("[hold]\nlocation = \"/x\"\n[cache]", Role::Agent);
+        let wrong = file("[hold]\nlocation = \"/x\"\nquota = 1");
+        let error = Config::read_either(wrong.path()).err().unwrap();
+        assert!(error.to_string().contains("quota"), "{error}");
+        assert!(Config::read_either(file("[hold").path()).is_err());
+    }
+
+    #[test]
+    fn what_has_no_effect_is_refused_or_warned_of() {
+        let refused = |text: &str, key: &str| {
+            let read = Config::read_either(file(text).path());
+            let error = read.err().expect(text).to_string();
+            assert!(error.contains(key), "{error}");
+        };
+        refused("[swarm]\nupload_limit = \"0B/s\"", "upload_limit");
+        refused("[swarm]\npeer_upload_limit = \"9B/s\"", "peer_upload_limit");
+        refused(
+            "[[swarm.schedule]]\nfrom = \"01:00\"\nto = \"02:00\"\nupload_limit = \"0B/s\"",
+            "schedule",
+        );
+        refused(
+            "[[upstream]]\nurl = \"https://example.org\"\ntimeout = \"0s\"",
+            "timeout",
+        );
+        refused("[hold]\nlocation = \"/\"\namount = \"a lot\"", "amount");
+        let warned = |text: &str, of: &str| {
+            let (_, config) = Config::read_either(file(text).path()).unwrap();
+            let warnings = config.warnings;
+            assert!(
+                warnings.iter().any(|warning| warning.contains(of)),
+                "{text}"
+            );
+        };
+        let hold = "[hold]\nlocation = \"/nowhere\"\namount = \"20%\"\n";
+        warned(hold, "/nowhere");
+        warned(hold, "amount");
+        warned(&format!("{hold}[shim]"), "amount");
+        warned(
+            &format!("{hold}[[upstream]]\nurl = \"https://example.org\""),
+            "upstream",
+        );
     }
 }

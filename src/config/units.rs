@@ -1,4 +1,4 @@
-//! Sizes (`5GB`), rates (`2MB/s`) and durations (`5s`) as people write them: decimal suffixes, whole numbers.
+//! Sizes (`5GB`), rates (`2MB/s`), durations (`5s`) and amounts of a release (`500GB`, `20%`) as people write them: decimal suffixes, whole numbers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +15,8 @@ pub enum UnitError {
     Rate(String),
     #[error("'{0}' is not a duration: write a whole number and ms, s, m or h, for example 5s")]
     Span(String),
+    #[error("'{0}' is not an amount: write a size, or a part of the release up to 100%")]
+    Amount(String),
 }
 
 /// A number of bytes.
@@ -28,6 +30,10 @@ pub struct Rate(pub u64);
 /// A duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
+
+/// How much of a release; checked, and no use is made of it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount;
 
 fn number<'a>(text: &'a str, units: &[(&str, u64)]) -> Option<(u64, &'a str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -63,6 +69,19 @@ impl FromStr for Rate {
             .and_then(|size| size.parse::<Size>().ok());
         size.map(|size| Self(size.0))
             .ok_or_else(|| UnitError::Rate(text.to_owned()))
+    }
+}
+
+impl FromStr for Amount {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let percent = text.strip_suffix('%').and_then(|part| part.parse().ok());
+        let known = percent.is_some_and(|percent| (1..=100).contains(&percent));
+        match known || text.parse::<Size>().is_ok() {
+            true => Ok(Self),
+            false => Err(UnitError::Amount(text.to_owned())),
+        }
     }
 }
 
@@ -127,6 +146,12 @@ mod tests {
         assert_eq!("10m".parse(), Ok(Span(Duration::from_secs(600))));
         for bad in ["", "GB", "5 GB", "5GiB", "-1", "1.5GB", "99999999999TB"] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+        for good in ["500GB", "20%", "100%"] {
+            assert!(good.parse::<Amount>().is_ok(), "{good}");
+        }
+        for bad in ["a lot", "0%", "101%", "%", ""] {
+            assert!(bad.parse::<Amount>().is_err(), "{bad}");
         }
         assert!("2MB".parse::<Rate>().is_err() && "5".parse::<Span>().is_err());
     }

@@ -42,6 +42,9 @@ impl Checker<'_> {
                     &format!("'{url}' is neither http nor https: leave it in nix.conf"),
                 ));
             }
+            if section.timeout.0.is_zero() {
+                return Err(self.error("upstream.timeout", "0 leaves no time for an answer"));
+            }
             let credentials = take_credentials(&mut url)
                 .or_else(|| netrc.find(url.host_str().unwrap_or_default()).cloned());
             let known = || match url.as_str() {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use thiserror::Error;
 
-/// The smallest rate that still lets one block through in one go.
-const MIN_RATE: u32 = crate::swarm::protocol::MAX_REQUEST;
+/// What may leave in one go, however low the rate is: the largest block that anybody may ask for.
+const MIN_BURST: u32 = crate::swarm::protocol::MAX_REQUEST;
 /// How late a change of the hour may be noticed. Nobody wakes for it: the next block does.
 const LOOK_INTERVAL: Duration = Duration::from_secs(20);
 const MINUTES_PER_HOUR: u16 = 60;
@@ -126,7 +126,7 @@ impl UploadRates {
             let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
             (current.machine.clone(), current.addresses.clone())
         };
-        // Both only fail when more is asked than the bucket holds, which MIN_RATE excludes.
+        // Both only fail when more is asked than the bucket holds, which MIN_BURST excludes.
         if let Some(addresses) = addresses {
             let _ = addresses.until_key_n_ready(&address, bytes).await;
         }
@@ -157,8 +157,9 @@ impl UploadRates {
 }
 
 fn quota(bytes_per_second: u64) -> Quota {
+    let number = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     let rate = u32::try_from(bytes_per_second).unwrap_or(u32::MAX);
-    Quota::per_second(NonZeroU32::new(rate.max(MIN_RATE)).unwrap_or(NonZeroU32::MAX))
+    Quota::per_second(number(rate)).allow_burst(number(rate.max(MIN_BURST)))
 }
 
 #[cfg(test)]
@@ -211,7 +212,7 @@ mod tests {
             per_peer: Some(1),
             ..UploadLimits::default()
         });
-        let block = MIN_RATE as usize;
+        let block = MIN_BURST as usize;
         rates.wait(one, block).await;
         let mut again = std::pin::pin!(rates.wait(one, block));
         assert!(futures_util::poll!(&mut again).is_pending());
