@@ -80,11 +80,6 @@ impl Entry {
         )
     }
 
-    /// The name of the payload, and of the one file of its torrent.
-    pub fn payload_name(&self) -> String {
-        format!("{}.nar.zst", self.nar_hash.base32())
-    }
-
     pub fn piece_length(&self) -> u32 {
         piece_length(self.nar_size)
     }

@@ -22,7 +22,7 @@ pub struct Release {
 #[derive(Debug, Clone)]
 pub struct PlainFile {
     pub path: PathBuf,
-    pub info: InfoDict,
+    pub info: Arc<InfoDict>,
 }
 
 impl Release {
@@ -106,17 +106,29 @@ impl Release {
             })
     }
 
-    fn find(&self, find: impl Fn(&Layer) -> Option<u32>) -> Option<Entry> {
-        // Later layers first: a path that was built anew stands in the newest.
-        self.header()
-            .layers
-            .iter()
-            .zip(&self.layers)
-            .rev()
-            .find_map(|(listed, layer)| {
-                let row = find(layer).filter(|row| listed.is_live(*row))?;
-                Some(self.entry(&layer.row(row)?, layer))
-            })
+    fn find(&self, hash_part: &HashPart) -> Option<Entry> {
+        self.newest_first().find_map(|(listed, layer)| {
+            let row = layer.find(hash_part).filter(|row| listed.is_live(*row))?;
+            Some(self.entry(&layer.row(row)?, layer))
+        })
+    }
+
+    fn find_payload(
+        &self,
+        info_hash: &InfoHash,
+        accept: &mut impl FnMut(&Row<'_>, bool) -> bool,
+    ) -> Option<Entry> {
+        self.newest_first().find_map(|(listed, layer)| {
+            let ours = layer.encoder() == ENCODER_ID;
+            let mut rows = layer.rows_with(info_hash);
+            let row = rows.find(|row| listed.is_live(row.id().row) && accept(row, ours))?;
+            Some(self.entry(&row, layer))
+        })
+    }
+
+    /// Later layers first: a path that was built anew stands in the newest.
+    fn newest_first(&self) -> impl Iterator<Item = (&LayerEntry, &Arc<Layer>)> {
+        self.header().layers.iter().zip(&self.layers).rev()
     }
 
     fn entry(&self, row: &Row<'_>, layer: &Layer) -> Entry {
@@ -172,13 +184,17 @@ impl Catalog {
         let hash_part = *hash_part;
         self.releases
             .iter()
-            .filter_map(move |release| release.find(|layer| layer.find(&hash_part)))
+            .filter_map(move |release| release.find(&hash_part))
     }
 
-    /// The row with this payload.
-    pub fn find_payload(&self, info_hash: &InfoHash) -> Option<Entry> {
-        self.releases
-            .iter()
-            .find_map(|release| release.find(|layer| layer.find_info_hash(info_hash)))
+    /// The first row with this payload that is accepted, given whether it can be re-created by this program. Equal NARs
+    /// share a payload, and a channel may name it for a path that nobody has.
+    pub fn find_payload(
+        &self,
+        info_hash: &InfoHash,
+        mut accept: impl FnMut(&Row<'_>, bool) -> bool,
+    ) -> Option<Entry> {
+        let mut releases = self.releases.iter();
+        releases.find_map(|release| release.find_payload(info_hash, &mut accept))
     }
 }

@@ -9,5 +9,5 @@ mod shelf;
 pub use entry::Entry;
 pub use info_dicts::{InfoDicts, InfoDictsError};
 pub use merged::{Catalog, PlainFile, Release};
-pub use offers::Offers;
+pub use offers::{Offers, PayloadCopy};
 pub use shelf::{Shelf, ShelfError};

@@ -5,12 +5,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
+use crate::manifest::Row;
 use crate::nix::{HashPart, NarHash};
 use crate::store::Store;
 use crate::torrent::InfoHash;
 
-use super::entry::Entry;
 use super::merged::Catalog;
+
+/// One of the places that the bytes of a payload may come from. One that is wrong says nothing of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PayloadCopy {
+    /// The installed path with this hash part.
+    Installed(InfoHash, HashPart),
+    /// A file.
+    File(InfoHash),
+}
 
 /// The one owner of the current catalog, of what is installed, and of what was withdrawn.
 pub struct Offers {
@@ -18,7 +27,7 @@ pub struct Offers {
     catalog: RwLock<Arc<Catalog>>,
     /// Sorted by hash part: 52 bytes a path, where a hash map would take 100.
     installed: RwLock<Arc<[(HashPart, NarHash)]>>,
-    withdrawn: RwLock<HashSet<InfoHash>>,
+    withdrawn: RwLock<HashSet<PayloadCopy>>,
     version: watch::Sender<u64>,
     /// Whether every followed channel has a release in the catalog.
     complete: watch::Sender<bool>,
@@ -109,30 +118,34 @@ impl Offers {
         found.is_ok()
     }
 
-    /// The row of a payload that can be re-created from the store.
-    pub fn installed_payload(&self, info_hash: &InfoHash) -> Option<Entry> {
-        if self.is_withdrawn(info_hash) {
-            return None;
-        }
-        let entry = self.catalog().find_payload(info_hash)?;
-        (entry.our_encoder && self.is_installed(&entry.store_path.hash_part(), &entry.nar_hash))
-            .then_some(entry)
+    /// Whether the payload of this row can be re-created from the store; `ours` if by this program's encoder.
+    pub fn can_recreate(&self, row: &Row<'_>, ours: bool) -> bool {
+        let hash_part = row.hash_part();
+        ours && self.is_installed(&hash_part, &row.nar_hash())
+            && !self.is_withdrawn(&PayloadCopy::Installed(row.info_hash(), hash_part))
+    }
+
+    /// Whether the store could give this payload.
+    pub fn has_installed(&self, info_hash: &InfoHash) -> bool {
+        let catalog = self.catalog();
+        let row = catalog.find_payload(info_hash, |row, ours| self.can_recreate(row, ours));
+        row.is_some()
     }
 
     /// The content on disk is not what the row says: never offered again by this process.
-    pub fn withdraw(&self, info_hash: InfoHash) {
+    pub fn withdraw(&self, copy: PayloadCopy) {
         self.withdrawn
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(info_hash);
+            .insert(copy);
         self.changed();
     }
 
-    pub fn is_withdrawn(&self, info_hash: &InfoHash) -> bool {
+    pub fn is_withdrawn(&self, copy: &PayloadCopy) -> bool {
         self.withdrawn
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .contains(info_hash)
+            .contains(copy)
     }
 
     pub fn withdrawn(&self) -> u64 {
@@ -140,5 +153,82 @@ impl Offers {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Release;
+    use crate::manifest::{Header, Layer, NewRow, SignedManifest, assemble};
+    use crate::nix::{SecretKey, StorePath};
+    use crate::payload::ENCODER_ID;
+
+    const SYSTEM: &str = "x86_64-linux";
+
+    fn hash_part(path: u8) -> HashPart {
+        HashPart::from_bytes([path; 20])
+    }
+
+    /// A release of these paths, whose NARs are all the same.
+    fn release(channel: &str, paths: &[u8], payload: InfoHash) -> Release {
+        let row = |path: &u8| NewRow {
+            store_path: StorePath::new(hash_part(*path), "x").unwrap(),
+            nar_hash: NarHash::from_bytes([7; 32]),
+            nar_size: 100,
+            payload_length: 50,
+            info_hash: payload,
+            references: vec![],
+            signatures: vec![],
+            ca: None,
+            deriver: None,
+        };
+        let rows = paths.iter().map(row).collect();
+        let assembled = assemble(None, ENCODER_ID, SYSTEM, rows).unwrap();
+        let bytes = assembled.new_layer.unwrap();
+        let layer = Layer::parse(bytes.into(), &assembled.layers[0]).unwrap();
+        let header = Header {
+            channel: channel.parse().unwrap(),
+            release: "r1".to_owned(),
+            sequence: 1,
+            created: 1,
+            expires: 2,
+            store_dir: Default::default(),
+            systems: vec![SYSTEM.to_owned()],
+            layers: assembled.layers,
+            files: vec![],
+            trackers: vec![],
+            seedboxes: vec![],
+            bootstrap: vec![],
+        };
+        let key = SecretKey::generate("lab-1").unwrap();
+        let signed = SignedManifest::sign(&header, &key).unwrap();
+        let verified = signed.verify(&header.channel, &[key.public()], 0).unwrap();
+        Release::new(verified, vec![Arc::new(layer)], vec![])
+    }
+
+    #[test]
+    fn a_payload_is_found_under_whichever_path_is_installed() {
+        let payload = InfoHash::from_bytes([9; 20]);
+        let offers = Offers::new(None);
+        // Another channel names it for a path that is not here, and so does the first row of the good one.
+        offers.set_catalog(Catalog::new(vec![
+            release("other", &[1], payload),
+            release("good", &[2, 3, 4], payload),
+        ]));
+        assert!(!offers.has_installed(&payload));
+        let nar_hash = NarHash::from_bytes([7; 32]);
+        offers.set_installed(vec![(hash_part(3), nar_hash), (hash_part(4), nar_hash)]);
+        assert!(offers.has_installed(&payload));
+        // A path whose content was altered takes no other from the offer.
+        offers.withdraw(PayloadCopy::Installed(payload, hash_part(3)));
+        let catalog = offers.catalog();
+        let found = catalog.find_payload(&payload, |row, ours| offers.can_recreate(row, ours));
+        assert_eq!(found.unwrap().store_path.hash_part(), hash_part(4));
+        offers.withdraw(PayloadCopy::File(payload));
+        assert!(offers.has_installed(&payload));
+        offers.withdraw(PayloadCopy::Installed(payload, hash_part(4)));
+        assert!(!offers.has_installed(&payload));
+        assert_eq!(offers.withdrawn(), 3);
     }
 }

@@ -164,7 +164,7 @@ impl Shelf {
         let path = self.manifests().join(sequence.to_string());
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
         let manifest = self.verify(&bytes)?;
-        let info = manifest.info_dict()?;
+        let info = Arc::new(manifest.info_dict()?);
         let mut files = vec![PlainFile { path, info }];
         let mut layers = Vec::with_capacity(manifest.header().layers.len());
         for entry in &manifest.header().layers {
@@ -197,6 +197,7 @@ impl Shelf {
         let file = entry
             .info_dict(&bytes)
             .ok()
+            .map(Arc::new)
             .map(|info| PlainFile { path, info });
         Some((Arc::new(layer), file))
     }
@@ -281,7 +282,7 @@ fn read_file(listed: &ReleaseFile, path: PathBuf) -> Option<PlainFile> {
     if !is_file(listed, &bytes) {
         return None;
     }
-    let info = InfoDict::of_file(&listed.name, &bytes).ok()?;
+    let info = InfoDict::of_file(&listed.name, &bytes).ok()?.into();
     Some(PlainFile { path, info })
 }
 

@@ -249,15 +249,21 @@ impl Layer {
         found.ok().map(|row| row as u32)
     }
 
-    /// The first of the rows whose payload this is: equal NARs under different names share it.
+    /// The first of the rows whose payload this is.
     pub fn find_info_hash(&self, info_hash: &InfoHash) -> Option<u32> {
+        self.rows_with(info_hash).next().map(|row| row.id().row)
+    }
+
+    /// The rows whose payload this is: equal NARs under different names share it.
+    pub fn rows_with(&self, info_hash: &InfoHash) -> impl Iterator<Item = Row<'_>> {
         let hashes = self.info_hashes.as_chunks::<20>().0;
-        let wanted = info_hash.as_bytes();
+        let wanted = *info_hash.as_bytes();
         let at = self
             .by_info_hash
-            .partition_point(|row| hashes[*row as usize] < *wanted);
-        let row = self.by_info_hash.get(at).copied();
-        row.filter(|row| hashes[*row as usize] == *wanted)
+            .partition_point(|row| hashes[*row as usize] < wanted);
+        let rows = self.by_info_hash[at..].iter();
+        rows.take_while(move |row| hashes[**row as usize] == wanted)
+            .map(|row| Row::new(self, *row))
     }
 }
 

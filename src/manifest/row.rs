@@ -56,6 +56,11 @@ impl<'a> Row<'a> {
             .expect(PARSED)
     }
 
+    /// The name of the payload, and of the one file of its torrent.
+    pub fn payload_name(&self) -> String {
+        format!("{}.nar.zst", self.nar_hash().base32())
+    }
+
     pub fn info_hash(&self) -> InfoHash {
         InfoHash::from_bytes(fixed(&self.layer.info_hashes, self.row))
     }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catalog::{InfoDicts, InfoDictsError};
+use crate::catalog::InfoDicts;
 use crate::runtime::Counters;
 use crate::swarm::payloads::{NoRoom, PartFile, PayloadDirectory, Room};
 use crate::swarm::seeding::OfferBook;
@@ -37,8 +37,6 @@ pub enum DownloadError {
     Local(io::Error),
     #[error("writing to {path}: {source}")]
     Disk { path: PathBuf, source: io::Error },
-    #[error(transparent)]
-    InfoDicts(#[from] InfoDictsError),
     #[error(transparent)]
     Shared(Arc<DownloadError>),
     #[error("librqbit: {0}")]

@@ -64,8 +64,10 @@ impl InfoFinder {
     }
 
     async fn look(&self, wanted: Wanted) -> Result<Arc<InfoDict>, DownloadError> {
-        if let Some(info) = self.kept.get(&wanted.info_hash)? {
-            return Ok(Arc::new(info));
+        match self.kept.get(&wanted.info_hash) {
+            Ok(Some(info)) => return Ok(Arc::new(info)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "an info dict could not be read"),
         }
         if !self.sources.has_any() {
             return Err(DownloadError::NoPeers);

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::catalog::{PayloadCopy, PlainFile};
+use crate::nix::HashPart;
 use crate::torrent::{Bitfield, InfoDict, InfoHash};
 
 use super::workshop::{Workshop, blocking};
@@ -30,8 +32,17 @@ pub enum OfferError {
 #[derive(Clone)]
 pub enum Content {
     Download(Arc<PartFile>),
-    File(PathBuf),
-    Installed { path: PathBuf },
+    /// A manifest or another file that is no payload.
+    Plain(PlainFile),
+    /// A payload file; `name` is the one in its torrent.
+    File {
+        path: PathBuf,
+        name: String,
+    },
+    Installed {
+        hash_part: HashPart,
+        path: PathBuf,
+    },
 }
 
 /// A torrent to serve.
@@ -56,7 +67,7 @@ impl Offer {
     pub fn have(&self) -> Bitfield {
         match &self.content {
             Content::Download(part) => part.have(),
-            Content::File(_) | Content::Installed { .. } => Bitfield::full(self.piece_count()),
+            _ => Bitfield::full(self.piece_count()),
         }
     }
 
@@ -64,7 +75,7 @@ impl Offer {
     pub fn progress(&self) -> Option<watch::Receiver<u32>> {
         match &self.content {
             Content::Download(part) => Some(part.progress()),
-            Content::File(_) | Content::Installed { .. } => None,
+            _ => None,
         }
     }
 
@@ -72,7 +83,8 @@ impl Offer {
     pub async fn known_info(&self) -> Option<Arc<InfoDict>> {
         match &self.content {
             Content::Download(part) => Some(part.info().clone()),
-            Content::File(_) | Content::Installed { .. } => {
+            Content::Plain(file) => Some(file.info.clone()),
+            Content::File { .. } | Content::Installed { .. } => {
                 self.workshop.known_info(self.info_hash).await
             }
         }
@@ -104,7 +116,7 @@ impl Offer {
                     .await?
                     .map_err(|e| read_error(&path, &e))
             }
-            Content::File(path) => {
+            Content::Plain(PlainFile { path, .. }) | Content::File { path, .. } => {
                 let (info, path) = (self.info().await?, path.clone());
                 let read = blocking({
                     let path = path.clone();
@@ -125,7 +137,9 @@ impl Offer {
     pub fn path(&self) -> &Path {
         match &self.content {
             Content::Download(_) => Path::new("a running download"),
-            Content::File(path) | Content::Installed { path } => path,
+            Content::Plain(PlainFile { path, .. })
+            | Content::File { path, .. }
+            | Content::Installed { path, .. } => path,
         }
     }
 
@@ -136,7 +150,12 @@ impl Offer {
         if path.symlink_metadata().is_err() {
             return OfferError::Read { path, reason };
         }
-        self.workshop.withdraw(self.info_hash);
+        self.workshop.withdraw(match &self.content {
+            Content::Installed { hash_part, .. } => {
+                PayloadCopy::Installed(self.info_hash, *hash_part)
+            }
+            _ => PayloadCopy::File(self.info_hash),
+        });
         OfferError::Withdrawn { path, reason }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::catalog::{Entry, InfoDicts, Offers, PlainFile, Release};
+use crate::catalog::{InfoDicts, Offers, PayloadCopy, PlainFile, Release};
 use crate::manifest::Row;
 use crate::payload::FRAME_SIZE;
 use crate::torrent::InfoHash;
@@ -87,7 +87,6 @@ impl OfferBook {
             .cloned()
         {
             let (length, piece_length) = (file.info.length, file.info.piece_length);
-            self.workshop.remember(*info_hash, file.info);
             return Some(Offer {
                 workshop: self.workshop.clone(),
                 info_hash: *info_hash,
@@ -95,11 +94,15 @@ impl OfferBook {
                 size: length,
                 length,
                 piece_length,
-                content: Content::File(file.path),
+                content: Content::Plain(file),
             });
         }
-        let entry = self.offers.catalog().find_payload(info_hash)?;
-        let content = self.content(&entry)?;
+        // Not every row that names it is of a path, or has the size, that is here.
+        let (catalog, mut content) = (self.offers.catalog(), None);
+        let entry = catalog.find_payload(info_hash, |row, ours| {
+            content = self.content(row, ours);
+            content.is_some()
+        })?;
         Some(Offer {
             workshop: self.workshop.clone(),
             info_hash: *info_hash,
@@ -107,36 +110,37 @@ impl OfferBook {
             size: entry.nar_size,
             length: entry.payload_length,
             piece_length: entry.piece_length(),
-            content,
+            content: content?,
         })
     }
 
-    fn content(&self, entry: &Entry) -> Option<Content> {
+    /// Where the bytes of this row's payload are.
+    fn content(&self, row: &Row<'_>, ours: bool) -> Option<Content> {
+        let (info_hash, length) = (row.info_hash(), row.payload_length());
         let running = self
             .running
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&entry.info_hash)
+            .get(&info_hash)
             .cloned();
-        if let Some(part) = running {
+        if let Some(part) = running.filter(|part| part.info().length == length) {
             return Some(Content::Download(part));
         }
-        if let Some(path) = self.payloads.find(&entry.info_hash) {
-            return Some(Content::File(path));
+        if !self.offers.is_withdrawn(&PayloadCopy::File(info_hash)) {
+            let name = row.payload_name();
+            let held = self.hold.as_ref().map(|directory| directory.join(&name));
+            let mut files = self.payloads.find(&info_hash).into_iter().chain(held);
+            let is_whole = |path: &PathBuf| path.metadata().is_ok_and(|file| file.len() == length);
+            if let Some(path) = files.find(is_whole) {
+                return Some(Content::File { path, name });
+            }
         }
-        let held = self
-            .hold
-            .as_ref()
-            .map(|directory| directory.join(entry.payload_name()));
-        if let Some(path) = held.filter(|path| {
-            path.metadata()
-                .is_ok_and(|m| m.len() == entry.payload_length)
-        }) {
-            return (!self.offers.is_withdrawn(&entry.info_hash)).then_some(Content::File(path));
-        }
-        let entry = self.offers.installed_payload(&entry.info_hash)?;
-        let path = self.offers.store()?.real_path(&entry.store_path);
-        Some(Content::Installed { path })
+        let store = self.offers.store()?;
+        let can = self.offers.can_recreate(row, ours);
+        can.then(|| Content::Installed {
+            hash_part: row.hash_part(),
+            path: store.real_path(&row.store_path()),
+        })
     }
 
     /// Payload files in `hold`, by name, with their sizes.
@@ -199,12 +203,9 @@ impl OfferBook {
         let rows = catalog.releases().iter().flat_map(|release| release.rows());
         let mut found: Vec<InfoHash> = rows
             .filter(|(row, ours)| {
-                *ours
-                    && row.nar_size() > FRAME_SIZE as u64
-                    && self.offers.is_installed(&row.hash_part(), &row.nar_hash())
+                row.nar_size() > FRAME_SIZE as u64 && self.offers.can_recreate(row, *ours)
             })
             .map(|(row, _)| row.info_hash())
-            .filter(|info_hash| !self.offers.is_withdrawn(info_hash))
             .filter(|info_hash| !self.workshop.is_described(info_hash))
             .collect();
         found.sort_unstable();
@@ -217,17 +218,19 @@ impl OfferBook {
         let (offers, kept) = (self.offers.clone(), self.payloads.kept());
         move |row, ours| {
             let info_hash = row.info_hash();
-            let name = || format!("{}.nar.zst", row.nar_hash().base32());
-            !offers.is_withdrawn(&info_hash)
-                && ((ours && offers.is_installed(&row.hash_part(), &row.nar_hash()))
-                    || kept.contains(&info_hash)
-                    || (!held.is_empty() && held.get(&name()) == Some(&row.payload_length())))
+            let has_file = || {
+                kept.contains(&info_hash)
+                    || (!held.is_empty()
+                        && held.get(&row.payload_name()) == Some(&row.payload_length()))
+            };
+            let file = PayloadCopy::File(info_hash);
+            offers.can_recreate(row, ours) || (has_file() && !offers.is_withdrawn(&file))
         }
     }
 
     /// Whether the store could give this payload too.
     pub fn is_installed(&self, info_hash: &InfoHash) -> bool {
-        self.offers.installed_payload(info_hash).is_some()
+        self.offers.has_installed(info_hash)
     }
 
     /// Changes whenever something else may be offered, or downloaded, than before.

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use moka::future::Cache;
 use sha1::{Digest, Sha1};
 
-use crate::catalog::{InfoDicts, Offers};
+use crate::catalog::{InfoDicts, Offers, PayloadCopy};
 use crate::payload::{
     FrameMaker, FrameTable, NarSource, RecreateError, describe, describe_payload,
 };
@@ -70,14 +70,8 @@ impl Workshop {
     }
 
     /// What is on disk is not what the row says: not offered any more.
-    pub fn withdraw(&self, info_hash: InfoHash) {
-        self.offers.withdraw(info_hash);
-    }
-
-    pub fn remember(&self, info_hash: InfoHash, info: InfoDict) {
-        if let Err(error) = self.infos.put(&info) {
-            tracing::warn!(%error, %info_hash, "an info dict could not be kept");
-        }
+    pub fn withdraw(&self, copy: PayloadCopy) {
+        self.offers.withdraw(copy);
     }
 
     /// Whether the info dict is kept. One that cannot be looked up is not worth computing now.
@@ -109,7 +103,7 @@ impl Workshop {
         let making = async {
             let (content, size) = (offer.content.clone(), offer.size);
             let computed = self.encoding.run(move || match content {
-                Content::Installed { path } => {
+                Content::Installed { path, .. } => {
                     let mut nar = NarReader::open(scan(&path).map_err(|e| e.to_string())?);
                     let mut first = None;
                     let described = describe(&mut nar, size, |frame| {
@@ -120,16 +114,12 @@ impl Workshop {
                         .map(|described| (described.info, first))
                         .map_err(|e| e.to_string())
                 }
-                Content::File(path) => {
-                    let name = path
-                        .file_name()
-                        .unwrap_or_default()
-                        .to_string_lossy()
-                        .into_owned();
+                Content::File { path, name } => {
                     let file = File::open(&path).map_err(|e| e.to_string())?;
                     let info = describe_payload(file, name, size).map_err(|e| e.to_string())?;
                     Ok((info, None))
                 }
+                Content::Plain(file) => Ok((InfoDict::clone(&file.info), None)),
                 Content::Download(part) => Ok((InfoDict::clone(part.info()), None)),
             });
             let (info, first) = computed.await?.map_err(|reason| OfferError::Read {
@@ -139,7 +129,7 @@ impl Workshop {
             if info.info_hash() != offer.info_hash {
                 return Err(offer.withdraw("its payload has another info hash"));
             }
-            self.remember(offer.info_hash, info.clone());
+            self.remember(info.clone()).await?;
             // The first frame is asked for next; of a small NAR it is all there is.
             if let Some(first) = first {
                 self.frames.insert((offer.info_hash, 0), first).await;
@@ -150,6 +140,14 @@ impl Workshop {
             .try_get_with(offer.info_hash, making)
             .await
             .map_err(|error| (*error).clone())
+    }
+
+    async fn remember(&self, info: InfoDict) -> Result<(), OfferError> {
+        let infos = self.infos.clone();
+        if let Err(error) = blocking(move || infos.put(&info)).await? {
+            tracing::warn!(%error, "an info dict could not be kept");
+        }
+        Ok(())
     }
 
     /// Cuts a piece out of the frames that it lies in.
