@@ -79,6 +79,10 @@ impl PayloadDirectory {
         let mut state = State::default();
         for file in fs::read_dir(path)? {
             let file = file?;
+            if is_index_alone(&file.path()) {
+                // Of a part that had just become a payload when the program was killed. It may be tried again.
+                let _ = fs::remove_file(file.path());
+            }
             let (Some(name), Ok(metadata)) = (
                 Name::parse(&file.file_name().to_string_lossy()),
                 file.metadata(),
@@ -357,6 +361,13 @@ impl Name {
     }
 }
 
+/// Whether this is the index of a part that is not there.
+fn is_index_alone(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "have")
+        && !path.with_extension("part").exists()
+}
+
 fn length(path: &Path) -> u64 {
     path.metadata().map_or(0, |metadata| metadata.len())
 }
@@ -386,8 +397,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         filled(directory.path());
         fs::write(directory.path().join("7.spool"), [0; 90]).unwrap();
+        let [index, orphan] = [0, 1].map(|i| directory.path().join(format!("{}.have", hash(i))));
+        fs::write(&index, "").unwrap();
+        fs::write(&orphan, "").unwrap();
         let cache = PayloadDirectory::open(directory.path(), 125).unwrap();
         assert!(!directory.path().join("7.spool").exists(), "means nothing");
+        assert!(
+            index.exists() && !orphan.exists(),
+            "its part became a payload"
+        );
+        fs::remove_file(index).unwrap();
         let spare = |info_hash: &InfoHash| *info_hash == hash(3);
         let part = cache.part_room(hash(0), 25, spare).unwrap();
         let spool = cache.spool_room(50, spare).unwrap();
