@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::{Catalog, Offers, Release};
+use crate::manifest::Header;
 use crate::runtime::Counters;
 use crate::swarm::Swarm;
 use crate::torrent::InfoHash;
@@ -228,8 +229,10 @@ impl Channels {
         self.swarm.set_topics(topics.zip(releases.iter().cloned()));
         // The newest of each channel before the older ones of any.
         let depth = releases.iter().map(Vec::len).max().unwrap_or(0);
-        let ordered: Vec<Release> = (0..depth)
-            .flat_map(|i| releases.iter().filter_map(move |kept| kept.get(i)).cloned())
+        let ordered = (0..depth).flat_map(|i| releases.iter().filter_map(move |kept| kept.get(i)));
+        let ordered: Vec<Release> = ordered
+            .filter(|r| self.is_for_this_store(r))
+            .cloned()
             .collect();
         for release in &ordered {
             self.swarm
@@ -257,6 +260,24 @@ impl Channels {
         self.offers.set_catalog(Catalog::new(ordered));
         let complete = releases.iter().all(|kept| !kept.is_empty());
         self.offers.set_complete(complete);
+    }
+
+    /// Paths of another store dir are no use here, and Nix would leave an agent that speaks of two.
+    fn is_for_this_store(&self, release: &Release) -> bool {
+        let Header {
+            channel,
+            store_dir,
+            release,
+            ..
+        } = release.header();
+        let store = self.offers.store();
+        let ours = store.is_none_or(|store| store.store_dir() == store_dir);
+        if !ours {
+            self.counters.error(format!(
+                "channel {channel}: {release} is left out: its paths are in {store_dir}, not in this machine's store"
+            ));
+        }
+        ours
     }
 
     fn followed(&self) -> Arc<[Arc<Followed>]> {

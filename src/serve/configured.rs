@@ -152,12 +152,17 @@ impl Configured {
     /// The keys that wait for a restart.
     fn take_over(&mut self, options: NodeOptions) -> Result<Vec<&'static str>, NodeError> {
         let waiting = self.started_with.needing_restart(&options);
-        if let Some(substituter) = &self.parts.substituter {
-            substituter.reconfigure(options.upstreams, options.keys)?;
-        }
+        let substituter = self.parts.substituter.as_ref();
+        let caches = substituter
+            .map(|substituter| substituter.prepare(options.upstreams, options.keys))
+            .transpose()?;
         self.parts
             .channels
             .reconfigure(&options.channels, &self.parts.tasks)?;
+        // From here on nothing fails: all of it is in force, or nothing.
+        if let (Some(substituter), Some(caches)) = (substituter, caches) {
+            substituter.reconfigure(caches);
+        }
         self.swarm = options.swarm;
         Ok(waiting)
     }

@@ -52,7 +52,7 @@ pub struct Substituter {
 }
 
 /// What the configuration may change while answers are under way.
-struct Caches {
+pub struct Caches {
     upstreams: Vec<Arc<Upstream>>,
     keys: TrustedKeys,
 }
@@ -91,16 +91,17 @@ impl Substituter {
             untrusted: Mutex::default(),
             started: Instant::now(),
         };
-        substituter.reconfigure(parts.upstreams, parts.keys)?;
+        let caches = substituter.prepare(parts.upstreams, parts.keys)?;
+        substituter.reconfigure(caches);
         Ok(substituter)
     }
 
-    /// Asks these upstreams from now on; those that it asked before keep what was seen of them.
-    pub fn reconfigure(
+    /// What `reconfigure` takes over: upstreams that are asked already keep what was seen of them.
+    pub fn prepare(
         &self,
         upstreams: Vec<UpstreamOptions>,
         keys: TrustedKeys,
-    ) -> Result<(), UpstreamError> {
+    ) -> Result<Caches, UpstreamError> {
         let before = self.caches();
         let known = |options: &UpstreamOptions| {
             let mut known = before.upstreams.iter();
@@ -113,9 +114,12 @@ impl Substituter {
             None => Upstream::new(options).map(Arc::new),
         });
         let upstreams = upstreams.collect::<Result<_, _>>()?;
-        *self.caches.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Caches { upstreams, keys });
-        Ok(())
+        Ok(Caches { upstreams, keys })
+    }
+
+    /// Asks these upstreams, and trusts these keys, from now on.
+    pub fn reconfigure(&self, caches: Caches) {
+        *self.caches.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caches);
     }
 
     fn caches(&self) -> Arc<Caches> {
@@ -125,17 +129,10 @@ impl Substituter {
             .clone()
     }
 
-    /// The store dir that all narinfos speak of.
+    /// The store dir that all narinfos speak of: releases for another one are not in the catalog.
     pub fn store_dir(&self) -> StoreDir {
-        let listed = self
-            .offers
-            .catalog()
-            .releases()
-            .first()
-            .map(|release| release.header().store_dir.clone());
-        listed
-            .or_else(|| self.offers.store().map(|store| store.store_dir().clone()))
-            .unwrap_or_default()
+        let store = self.offers.store();
+        store.map_or_else(StoreDir::default, |store| store.store_dir().clone())
     }
 
     pub fn upstreams(&self) -> Vec<Arc<Upstream>> {

@@ -10,6 +10,9 @@ use std::{
     time::Duration,
 };
 
+use ::narswarm::nix::PublicKey;
+use data_encoding::HEXLOWER;
+
 use crate::lab::{
     Closure, HttpServer, Need, Nix, Node, NodeConfig, Publication, Scratch, get, narswarm,
 };
@@ -78,6 +81,22 @@ fn a_new_configuration_is_taken_over() {
     let state = node.state().to_str().unwrap();
     let page = narswarm(["status", "--state", state]).success().stdout;
     assert!(page.contains("the configuration is refused"), "{page}");
+
+    // Neither does one with a channel that cannot be kept: not even its upstreams count.
+    let key: PublicKey = lab.publication.keys.channel.parse().unwrap();
+    let shelf = format!("channels/blocked-{}", HEXLOWER.encode(&key.bytes()[..4]));
+    fs::write(node.state().join(shelf), "in the way").unwrap();
+    let blocked = full.clone();
+    blocked
+        .channel("blocked", &key.to_string(), "/nowhere")
+        .upstream("http://127.0.0.1:9/", &lab.publication.keys.narinfo)
+        .write();
+    node.hang_up();
+    let status = node.wait("another refusal", |status| {
+        let error = status["config"]["error"].as_str();
+        error.is_some_and(|error| error.contains("blocked"))
+    });
+    assert_eq!(status["upstreams"].as_array().unwrap().len(), 1);
 
     // What needs a restart is named; the rest of the same file counts.
     let port = "[shim]\nlisten = \"127.0.0.1:";

@@ -127,6 +127,31 @@ fn a_source_that_offers_anothers_release_is_refused() {
     }
 }
 
+/// Nix would leave an agent whose cache-info names another store dir than its own.
+#[test]
+fn a_release_for_another_store_dir_is_left_out() {
+    let Some(lab) = Lab::new("a_release_for_another_store_dir_is_left_out") else {
+        return;
+    };
+    let forgery = Forgery::of(&lab.other.out, lab.scratch.path("forgery"));
+    let header = replaced(&forgery.header(), b"10:/nix/store", b"10:/gnu/store");
+    forgery.sign(&header, &lab.keys.channel_secret);
+    let agent = lab.agent("agent");
+    let directory = forgery.directory.to_str().unwrap();
+    let agent = agent.channel("other", &lab.keys.channel, directory);
+    let agent = Node::start(&agent.follow(&lab.own));
+    let info = get(agent.shim, "/nix-cache-info");
+    assert!(
+        info.text().contains("StoreDir: /nix/store\n"),
+        "{}",
+        info.text()
+    );
+    assert_eq!(get(agent.shim, &lab.closure.inner().narinfo()).status, 200);
+    assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 404);
+    let errors = agent.status()["errors"].to_string();
+    assert!(errors.contains("/gnu/store"), "{errors}");
+}
+
 /// The channel's own key has signed the pointer, and the manifest that it leads to can be had.
 #[test]
 fn a_pointer_that_leads_to_anothers_release_is_refused() {
