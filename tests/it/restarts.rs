@@ -44,6 +44,20 @@ fn a_restart_binds_with_the_catalog_from_disk() {
         error.contains("cannot read") && error.contains("release/manifest"),
         "{error}"
     );
+    // A sequence that cannot be read any more stops news of its channel, and nothing else.
+    let shelf = fs::read_dir(agent.state().join("channels")).unwrap();
+    let shelf = shelf.flatten().next().unwrap().path();
+    agent.stop();
+    fs::write(shelf.join("sequence"), "damage").unwrap();
+    fs::write(config.state.join("info.sqlite"), "damage").unwrap();
+    let agent = Node::start(&config);
+    let status = agent.wait("word of it", |status| {
+        let error = status["channels"][0]["last_error"].as_str();
+        error.is_some_and(|error| error.contains("not a sequence number"))
+    });
+    assert_eq!(status["channels"][0]["state"], "ok");
+    let nar = get(agent.shim, &closure.top().nar());
+    assert_eq!(nar.body, nix.dump(&closure.root, &closure.top));
 }
 
 #[test]
