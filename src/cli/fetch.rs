@@ -1,14 +1,18 @@
 //! `narswarm fetch`: store paths as files, through the running agent, or through one that lives as long as this takes.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::config::{Config, Role, Size};
 use crate::nix::{HashPart, StorePath};
-use crate::serve::{Node, RunFile};
+use crate::serve::Node;
 
 use super::args::FetchArgs;
-use super::exit::{Failure, NOT_FOUND, REFUSED};
+use super::exit::{Failure, NOT_FOUND, REFUSED, UNREACHABLE};
+use super::running_node::RunningNode;
 use super::substituter_client::{ClientError, SubstituterClient};
 
 pub async fn run(args: FetchArgs) -> Result<(), Failure> {
@@ -23,9 +27,11 @@ pub async fn run(args: FetchArgs) -> Result<(), Failure> {
         Failure::failed(format!("cannot create {}: {error}", args.to.display()))
     })?;
     let keys = config.options.keys.clone();
-    let (shim, node) = match running(&config).await {
+    let (shim, node) = match running(&config.options.state).await {
         Some(shim) => (shim, None),
         None => {
+            let user = rustix::process::geteuid().as_raw();
+            check_owner(&config.options.state, user)?;
             // Any free ports: nobody else is told of this agent.
             config.options.shim = ([127, 0, 0, 1], 0).into();
             config.options.swarm.listen.set_port(0);
@@ -69,16 +75,27 @@ async fn fetch(
     Ok(())
 }
 
-/// The shim of an agent that runs with this configuration.
-async fn running(config: &Config) -> Option<SocketAddr> {
-    let run_file = RunFile::read(&config.options.state).ok()?;
-    let probe = reqwest::Client::builder().no_proxy().build().ok()?;
-    let answer = probe
-        .get(format!("http://{}/nix-cache-info", run_file.shim))
-        .send()
-        .await
-        .ok()?;
-    answer.status().is_success().then_some(run_file.shim)
+/// The shim of the agent that runs with this state directory.
+async fn running(state: &Path) -> Option<SocketAddr> {
+    let node = RunningNode::with_state(state).ok()?;
+    let status = node.status().await.ok()?;
+    (status["role"] == Role::Agent.as_str()).then(|| node.shim())
+}
+
+/// A service could not use its state any more once root, or anybody else, had written there.
+fn check_owner(state: &Path, user: u32) -> Result<(), Failure> {
+    let owner = match state.metadata() {
+        Ok(metadata) if metadata.uid() == user => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(metadata) => format!("belongs to the user with id {}", metadata.uid()),
+        Err(error) => format!("cannot be used by this user: {error}"),
+    };
+    let state = state.display();
+    let reason = format!(
+        "no agent answers, and its state {state} {owner}. Start it (systemctl start narswarm-agent), or use a \
+         configuration with another `state`"
+    );
+    Err(Failure::new(UNREACHABLE, reason))
 }
 
 /// `/nix/store/HASH-NAME`, `HASH-NAME` or `HASH`.
@@ -102,4 +119,24 @@ fn failure(text: String, error: &ClientError) -> Failure {
         _ => super::exit::FAILED,
     };
     Failure::new(code, format!("{text}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_another_user_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = directory.path().metadata().unwrap().uid();
+        check_owner(directory.path(), owner).unwrap();
+        check_owner(&directory.path().join("new"), owner).unwrap();
+        let refused = check_owner(directory.path(), owner + 1).unwrap_err();
+        assert_eq!(refused.code, UNREACHABLE);
+        assert!(
+            refused.message.contains("systemctl start"),
+            "{}",
+            refused.message
+        );
+    }
 }

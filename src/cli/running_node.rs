@@ -1,5 +1,6 @@
 //! The node that runs on this machine: where it says that it answers, and what it answers.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +56,10 @@ impl RunningNode {
         let service = Self::find(Path::new(RUNTIME_DIRECTORY));
         let same = |node: &Self| node.state() == state;
         Self::find(state).or_else(|failure| service.ok().filter(same).ok_or(failure))
+    }
+
+    pub fn shim(&self) -> SocketAddr {
+        self.run_file.shim
     }
 
     pub fn state(&self) -> &Path {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use reqwest::{Client, StatusCode};
@@ -11,6 +12,11 @@ use thiserror::Error;
 
 use crate::nix::{HashPart, Narinfo, StorePath, TrustedKeys, ca_proves_nar, nar::Limits};
 use crate::store::{StoreError, restore};
+
+/// It is on this machine: it answers at once, or is stuck.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// As long as Nix waits for the next byte (`stalled-download-timeout`).
+const SILENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -43,7 +49,11 @@ pub struct SubstituterClient {
 impl SubstituterClient {
     pub fn new(shim: SocketAddr, keys: TrustedKeys) -> Self {
         // The shim is on this machine: a proxy for the web must not see it.
-        let client = Client::builder().no_proxy().build().unwrap_or_default();
+        let client = Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE);
+        let client = client.build().unwrap_or_default();
         Self {
             client,
             base: format!("http://{shim}"),
