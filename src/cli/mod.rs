@@ -12,6 +12,7 @@ mod fetch;
 mod keygen;
 mod local_path;
 mod man;
+mod open_files;
 mod payload;
 mod progress;
 mod proxy;
@@ -44,6 +45,7 @@ pub fn run() -> ExitCode {
     ) {
         proxy::exempt_loopback();
     }
+    open_files::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
