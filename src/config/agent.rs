@@ -14,8 +14,8 @@ use crate::store::StoreUri;
 use crate::swarm::{DiscoveryOptions, Recreation, ScheduledLimit, SwarmOptions, UploadLimits};
 use crate::upstream::Netrc;
 
-use super::sections::{AgentFile, Hold, HoldSource, ScheduleSection, SeedboxFile, SwarmSection};
-use super::units::{Amount, Rate};
+use super::sections::{AgentFile, ScheduleSection, SeedboxFile, SwarmSection};
+use super::units::Rate;
 use super::upstreams::netrc;
 
 pub use crate::serve::Role;
@@ -213,37 +213,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The directory of payload files, or the store, that `[hold]` names.
-    fn hold(
-        &self,
-        hold: Option<&Hold>,
-        warnings: &mut Vec<String>,
-    ) -> Result<(Option<PathBuf>, Option<StoreUri>), ConfigError> {
-        let Some(hold) = hold else {
-            return Ok((None, None));
-        };
-        if let Some(amount) = &hold.amount {
-            self.parse::<Amount>("hold.amount", amount)?;
-            warnings.push("hold.amount: what lies in hold.location is served, nothing is fetched by this version".to_owned());
-        }
-        let (payloads, store) = match hold.source {
-            HoldSource::Payloads => (Some(PathBuf::from(&hold.location)), None),
-            HoldSource::Store => (None, self.store(&hold.location, "hold.location")?),
-        };
-        let root = match &store {
-            Some(StoreUri::Local { root }) => root.as_ref(),
-            _ => payloads.as_ref(),
-        };
-        if let Some(root) = root.filter(|root| !root.is_dir()) {
-            warnings.push(format!(
-                "hold.location: there is no directory {}: nothing is served until it is there",
-                root.display()
-            ));
-        }
-        Ok((payloads, store))
-    }
-
-    fn store(&self, uri: &str, key: &str) -> Result<Option<StoreUri>, ConfigError> {
+    pub(super) fn store(&self, uri: &str, key: &str) -> Result<Option<StoreUri>, ConfigError> {
         match self.parse::<StoreUri>(key, uri)? {
             store @ StoreUri::Local { .. } => Ok(Some(store)),
             _ => Err(self.error(

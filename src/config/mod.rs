@@ -2,6 +2,7 @@
 
 mod agent;
 mod channel;
+mod hold;
 mod sections;
 mod units;
 mod upstreams;
