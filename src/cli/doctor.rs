@@ -22,8 +22,8 @@ use finding::{Finding, State};
 pub struct Patient {
     pub role: Role,
     pub options: NodeOptions,
-    /// What the running node says; nothing when none runs.
-    pub status: Option<Value>,
+    /// What the running node says, or why it says nothing.
+    pub status: Result<Value, String>,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -31,20 +31,21 @@ pub struct Patient {
 pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let (role, config) = Config::read_either(&args.config).map_err(Failure::usage)?;
     let status = match RunningNode::with_state(&config.options.state) {
-        Ok(node) => node.status().await.ok(),
-        Err(_) => None,
+        Ok(node) => node.status().await,
+        Err(failure) => Err(failure),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let patient = Patient {
         role,
         options: config.options,
-        status,
+        status: status.map_err(|failure| failure.message),
         now: now.map_or(0, |since| since.as_secs()),
     };
     let mut findings = vec![local::node(&patient)];
     findings.extend(local::channels(&patient));
     findings.extend([local::clock(&patient), local::store(&patient).await]);
     findings.extend(nix_conf::nix_conf(&patient));
+    findings.push(network::addresses());
     findings.extend(network::upstreams(&patient).await);
     findings.extend(network::discovery(&patient));
     findings.extend(config.warnings.into_iter().map(|warning| {

@@ -265,7 +265,7 @@ fn widest(list: &[Value], key: &str) -> usize {
 }
 
 /// Seconds in the two units that tell most.
-fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
         0..60 => format!("{seconds} s"),

@@ -8,6 +8,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io::ErrorKind,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     thread::sleep,
@@ -75,8 +76,10 @@ impl Database {
         }
     }
 
+    /// One that may not be looked at exists too: reading it says why it cannot be read.
     pub(super) fn exists(&self) -> bool {
-        self.path.exists()
+        let found = self.path.metadata();
+        !found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     pub(super) fn generation(&self) -> Generation {

@@ -1,10 +1,12 @@
 //! `narswarm doctor` tells what works from here in one page, and what to do about the rest.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use serde_json::Value;
 
-use crate::lab::{Closure, Need, Nix, Node, NodeConfig, Outcome, PROGRAM, Publication, Scratch};
+use crate::lab::{
+    Closure, Hosts, Need, Nix, Node, NodeConfig, Outcome, PROGRAM, Publication, Scratch,
+};
 
 struct Lab {
     scratch: Scratch,
@@ -45,11 +47,9 @@ fn the_page_is_complete_and_its_exit_code_says_whether_all_is_well() {
 
     // Nothing runs.
     let outcome = lab.doctor("", &[]).exits(1);
-    assert!(
-        outcome.stdout.contains("systemctl start"),
-        "{}",
-        outcome.stdout
-    );
+    for says in ["no agent runs here", "systemctl start", "is free"] {
+        assert!(outcome.stdout.contains(says), "{}", outcome.stdout);
+    }
 
     let agent = Node::start(&lab.config);
     agent.wait_for_channel();
@@ -74,7 +74,7 @@ fn the_page_is_complete_and_its_exit_code_says_whether_all_is_well() {
     let text = lab.doctor(only, &[]).success().stdout;
     assert_eq!(
         text.lines().filter(|line| !line.contains("->")).count(),
-        10,
+        11,
         "{text}"
     );
 
@@ -102,5 +102,51 @@ fn the_page_is_complete_and_its_exit_code_says_whether_all_is_well() {
         assert_eq!(finding["state"], state, "{page}");
         assert!(finding["found"].as_str().unwrap().contains(says), "{page}");
         assert!(finding["remedy"].is_string(), "{page}");
+    }
+}
+
+/// What a person has when nothing works yet: no network, no name, no store that may be read, a port that is taken.
+#[test]
+fn what_is_wrong_is_said_with_a_remedy() {
+    let name = "what_is_wrong_is_said_with_a_remedy";
+    let needs = [Need::Namespaces, Need::Program("setpriv")];
+    if !Need::all(name, &needs) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let database = scratch.directory("root/nix/var/nix/db");
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o700)).unwrap();
+    let hosts = Hosts::new(1);
+    hosts.run(1, "ip", &["link", "set", "eth0", "down"]);
+    hosts.run(1, "ip", &["addr", "flush", "dev", "eth0"]);
+    let other = NodeConfig::payload_seedbox(scratch.path("other"), &scratch.directory("empty"));
+    let other = Node::start_in(&hosts.place(1), &other);
+    let key = "lab-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+    let config = NodeConfig::agent(scratch.path("agent"), &scratch.path("root"))
+        .port(other.peer.port())
+        .upstream("https://cache.example.org", key);
+    config.write();
+    fs::set_permissions(scratch.root(), fs::Permissions::from_mode(0o755)).unwrap();
+
+    let mut doctor = hosts.place(1).command("setpriv");
+    doctor.args(["--reuid=65534", "--clear-groups", PROGRAM]);
+    doctor.args(["doctor", "--json", "--config"]);
+    doctor
+        .arg(config.file())
+        .env("NIX_CONF_DIR", scratch.root());
+    let page = Outcome::of(doctor).exits(1).json();
+    for (name, state, says) in [
+        ("agent", "fail", "no agent runs here"),
+        ("peer port", "fail", "in use"),
+        ("store", "fail", "Nix's database"),
+        ("network", "warn", "loopback"),
+        ("DNS", "warn", "cache.example.org"),
+        ("upstream", "warn", "cache.example.org"),
+    ] {
+        let finding = finding(&page, name);
+        assert_eq!(finding["state"], state, "{name}: {page}");
+        let found = finding["found"].as_str().unwrap();
+        assert!(found.contains(says), "{name}: {page}");
+        assert!(finding["remedy"].is_string(), "{name}: {page}");
     }
 }

@@ -1,5 +1,8 @@
 //! What can be told from this machine alone: the running node, its channels, the clock, the store.
 
+use jiff::Timestamp;
+
+use crate::cli::status_page::span;
 use crate::store::{Store, StoreUri};
 
 use super::Patient;
@@ -8,7 +11,7 @@ use super::finding::Finding;
 pub fn node(patient: &Patient) -> Finding {
     let role = patient.role.as_str();
     match &patient.status {
-        Some(status) => {
+        Ok(status) => {
             let (version, share) = (&status["version"], &status["share"]);
             let (version, share) = (
                 version.as_str().unwrap_or("?"),
@@ -16,12 +19,9 @@ pub fn node(patient: &Patient) -> Finding {
             );
             Finding::ok(role, format!("runs, version {version}, share = {share}"))
         }
-        None => Finding::fail(
+        Err(reason) => Finding::fail(
             role,
-            format!(
-                "none runs with the state directory {}",
-                patient.options.state.display()
-            ),
+            reason,
             format!(
                 "start it: systemctl start narswarm-{role} (or narswarm); then look at its journal"
             ),
@@ -31,7 +31,7 @@ pub fn node(patient: &Patient) -> Finding {
 
 pub fn channels(patient: &Patient) -> Vec<Finding> {
     const WHAT: &str = "channel";
-    let Some(status) = &patient.status else {
+    let Ok(status) = &patient.status else {
         return vec![];
     };
     let channels = status["channels"].as_array();
@@ -43,13 +43,14 @@ pub fn channels(patient: &Patient) -> Vec<Finding> {
     let findings = channels.iter().map(|channel| {
         let text = |key: &str| channel[key].as_str().unwrap_or_default().to_owned();
         let error = text("last_error");
+        let ago = |key: &str| span(patient.now.saturating_sub(channel[key].as_u64().unwrap_or(0)));
         let newest = format!("{}: release {}, sequence {}", text("name"), text("release"), channel["sequence"]);
         match text("state").as_str() {
             "ok" if error.is_empty() => Finding::ok(WHAT, newest),
             "ok" => Finding::warn(WHAT, format!("{newest}; {error}"), "its source does not answer; what is there is used"),
             "stale" => Finding::warn(
                 WHAT,
-                format!("{newest}, expired"),
+                format!("{newest}, expired {} ago", ago("expires")),
                 "the publisher has not published, its news do not arrive, or the clock is wrong; what is there is used",
             ),
             _ => Finding::fail(
@@ -68,19 +69,25 @@ pub fn clock(patient: &Patient) -> Finding {
     let channels = patient
         .status
         .as_ref()
+        .ok()
         .and_then(|status| status["channels"].as_array());
     let created = channels
         .into_iter()
         .flatten()
         .filter_map(|channel| channel["created"].as_u64());
-    match created.max() {
+    let today = Timestamp::from_second(patient.now as i64).unwrap_or_default();
+    let today = today.strftime("%F %H:%M UTC");
+    match created.filter(|created| *created > 0).max() {
         Some(newest) if newest > patient.now => Finding::warn(
             WHAT,
-            format!("{} s behind the newest release", newest - patient.now),
+            format!(
+                "{today}, {} behind the newest release",
+                span(newest - patient.now)
+            ),
             "set it: freshness is judged wrongly, and https upstreams may be refused",
         ),
-        Some(_) => Finding::ok(WHAT, "not behind the newest release"),
-        None => Finding::unknown(WHAT, "no release to compare it with"),
+        Some(_) => Finding::ok(WHAT, format!("{today}, not behind the newest release")),
+        None => Finding::unknown(WHAT, format!("{today}; no release to compare it with")),
     }
 }
 
@@ -102,7 +109,8 @@ pub async fn store(patient: &Patient) -> Finding {
         Ok(Err(error)) => Finding::fail(
             WHAT,
             error.to_string(),
-            "nothing can be seeded from it; see [store] uri",
+            "let the service read it (Nix's database is /nix/var/nix/db), or correct [store] uri; until then nothing \
+             is seeded from it",
         ),
         Err(error) => Finding::fail(WHAT, error.to_string(), "report this"),
     }

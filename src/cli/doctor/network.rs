@@ -1,6 +1,7 @@
 //! What can be told by asking others: upstreams and their names, and how this machine is found by peers.
 
-use std::net::IpAddr;
+use std::io::{Error, ErrorKind};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,24 @@ use super::finding::Finding;
 
 /// A look-up that takes longer is of no use to Nix either.
 const LOOKUP: Duration = Duration::from_secs(5);
+
+/// Whether there is a network at all.
+pub fn addresses() -> Finding {
+    const WHAT: &str = "network";
+    let mut addresses = own_addresses();
+    addresses.retain(|address| !address.is_loopback());
+    match addresses.first() {
+        Some(first) => Finding::ok(
+            WHAT,
+            format!("{} addresses, {first} first", addresses.len()),
+        ),
+        None => Finding::warn(
+            WHAT,
+            "no address but loopback",
+            "connect this machine: until then only what is on it can be had",
+        ),
+    }
+}
 
 /// DNS and each upstream.
 pub async fn upstreams(patient: &Patient) -> Vec<Finding> {
@@ -55,7 +74,12 @@ async fn upstream(options: &UpstreamOptions) -> Finding {
     const WHAT: &str = "upstream";
     let url = options.url.to_string();
     let remedy = "what only it has cannot be had; set [[upstream]] resolve when only its name is the trouble";
-    let upstream = match Upstream::new(options.clone()) {
+    let options = UpstreamOptions {
+        // It is asked once, whatever comes of it.
+        breaks: false,
+        ..options.clone()
+    };
+    let upstream = match Upstream::new(options) {
         Ok(upstream) => Arc::new(upstream),
         Err(error) => return Finding::warn(WHAT, error.to_string(), remedy),
     };
@@ -72,13 +96,39 @@ async fn upstream(options: &UpstreamOptions) -> Finding {
 
 /// DHT, LSD, peers, and whether others reach this machine.
 pub fn discovery(patient: &Patient) -> Vec<Finding> {
-    let Some(status) = &patient.status else {
-        return vec![Finding::unknown("peers", "no running node to ask")];
+    let Ok(status) = &patient.status else {
+        return vec![
+            free_port(patient),
+            Finding::unknown("peers", "no running node to ask"),
+        ];
     };
     let swarm = &status["swarm"];
     let mut findings = vec![dht(patient, swarm), lsd(swarm), peers(swarm)];
-    findings.push(public_port(patient, swarm));
+    findings.push(public_port(patient, status));
     findings
+}
+
+/// Whether a node could have the peer port.
+fn free_port(patient: &Patient) -> Finding {
+    const WHAT: &str = "peer port";
+    let listen = patient.options.swarm.listen;
+    let taken = TcpListener::bind(listen).err();
+    let taken = taken.or_else(|| UdpSocket::bind(listen).err());
+    // Where there is no IPv6, [::] becomes 0.0.0.0.
+    let stays = |error: &Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::AddrInUse | ErrorKind::PermissionDenied
+        )
+    };
+    match taken.filter(stays) {
+        None => Finding::ok(WHAT, format!("{listen} is free")),
+        Some(error) => Finding::fail(
+            WHAT,
+            format!("{listen} cannot be listened on: {error}"),
+            "end the program that has it, or set [swarm] listen",
+        ),
+    }
 }
 
 fn dht(patient: &Patient, swarm: &Value) -> Finding {
@@ -131,18 +181,22 @@ fn peers(swarm: &Value) -> Finding {
 }
 
 /// Whether peers from outside can connect, as far as it can be told without asking a stranger.
-fn public_port(patient: &Patient, swarm: &Value) -> Finding {
+fn public_port(patient: &Patient, status: &Value) -> Finding {
     const WHAT: &str = "public port";
-    let port = patient.options.swarm.listen.port();
-    if patient.options.swarm.share != Share::Public {
+    let (port, swarm) = (patient.options.swarm.listen.port(), &status["swarm"]);
+    if status["share"] != Share::Public.as_str() {
         return Finding::unknown(
             WHAT,
             "share is not \"public\": nobody from outside is served",
         );
     }
-    let forward =
+    let mut forward =
         format!("forward TCP and UDP port {port} to this machine, and open it in the firewall");
+    if !patient.options.swarm.discovery.upnp {
+        forward += "; [swarm] upnp = true asks the router for it";
+    }
     let seen = swarm["dht"]["public_address"].as_str().unwrap_or_default();
+    let untried = "no neighbour has tried it yet";
     match (swarm["port"].as_str(), swarm["nat"].as_str()) {
         (Some("open"), _) => Finding::ok(WHAT, format!("{port} is reached by neighbours")),
         (Some("closed"), reason) => Finding::warn(
@@ -150,23 +204,21 @@ fn public_port(patient: &Patient, swarm: &Value) -> Finding {
             reason.unwrap_or("neighbours cannot connect").to_owned(),
             forward,
         ),
-        _ if seen.is_empty() && own_addresses().any(is_public) => {
-            Finding::unknown(WHAT, "no neighbour has tried it yet")
-        }
-        _ if seen.is_empty() => Finding::warn(WHAT, "only private addresses: behind NAT", forward),
-        _ => Finding::unknown(
-            WHAT,
-            format!("DHT nodes see {seen}; no neighbour has tried it yet"),
-        ),
+        _ if !seen.is_empty() => Finding::unknown(WHAT, format!("DHT nodes see {seen}; {untried}")),
+        _ => match own_addresses() {
+            own if own.iter().all(IpAddr::is_loopback) => Finding::unknown(WHAT, untried),
+            own if own.iter().any(is_public) => Finding::unknown(WHAT, untried),
+            _ => Finding::warn(WHAT, "only private addresses: behind NAT", forward),
+        },
     }
 }
 
-fn own_addresses() -> impl Iterator<Item = IpAddr> {
+fn own_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    interfaces.into_iter().map(|interface| interface.ip())
+    interfaces.iter().map(|interface| interface.ip()).collect()
 }
 
-fn is_public(address: IpAddr) -> bool {
+fn is_public(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !(v4.is_private() || v4.is_loopback() || v4.is_link_local()),
         IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
