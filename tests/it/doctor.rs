@@ -138,7 +138,7 @@ fn what_is_wrong_is_said_with_a_remedy() {
     for (name, state, says) in [
         ("agent", "fail", "no agent runs here"),
         ("peer port", "fail", "in use"),
-        ("store", "fail", "Nix's database"),
+        ("store", "fail", "Permission denied"),
         ("network", "warn", "loopback"),
         ("DNS", "warn", "cache.example.org"),
         ("upstream", "warn", "cache.example.org"),
