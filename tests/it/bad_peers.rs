@@ -33,10 +33,7 @@ fn an_upstream_replaces_a_bad_peer() {
             .peer(peer.address);
         let agent = Node::start(&agent);
         assert_eq!(get(agent.shim, &lone.path().narinfo()).status, 200);
-        let nar = get(agent.shim, &lone.path().nar());
-        let came = nar.body.len();
-        assert!(nar.body == lone.bytes, "{manner:?}: {came} bytes");
-        assert!(nar.elapsed < REPLACED, "{manner:?}: {:?}", nar.elapsed);
+        lone.check_within(&agent, REPLACED);
     }
 }
 
@@ -77,10 +74,7 @@ fn a_good_peer_replaces_a_bad_one() {
             .peer(peer.address)
             .peer(good.address);
         let agent = Node::start(&agent);
-        let nar = get(agent.shim, &lone.path().nar());
-        let came = nar.body.len();
-        assert!(nar.body == lone.bytes, "{manner:?}: {came} bytes");
-        assert!(nar.elapsed < GIVEN_UP, "{manner:?}: {:?}", nar.elapsed);
+        lone.check_within(&agent, GIVEN_UP);
         // Garbage is thrown away a piece at a time, and its sender is left.
         let wasted = agent.bytes("wasted");
         assert!(wasted <= 2 * SIZE, "{manner:?}: {wasted} bytes");
@@ -95,16 +89,7 @@ fn alone(test: &str, manner: Manner) {
     };
     let peer = ScriptedPeer::start(&lone.payload, manner);
     let agent = Node::start(&lone.agent("agent").peer(peer.address));
-    let nar = get(agent.shim, &lone.path().nar());
-    assert!(nar.elapsed < GIVEN_UP, "{:?}", nar.elapsed);
-    match nar.status {
-        200 => assert!(
-            nar.body.len() < lone.bytes.len() && lone.bytes.starts_with(&nar.body),
-            "{} bytes",
-            nar.body.len()
-        ),
-        status => assert_eq!((status, nar.body.len()), (404, 0)),
-    }
+    lone.check_failure(&agent, GIVEN_UP);
     assert!(agent.bytes("wasted") <= 3 * SIZE);
 }
 

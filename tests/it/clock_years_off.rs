@@ -3,9 +3,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{
-    Clock, Closure, Need, Nix, Node, NodeConfig, Place, Publication, Scratch, Substitution,
-};
+use crate::lab::{Channel, Clock, Node};
 
 struct Case {
     name: &'static str,
@@ -36,43 +34,23 @@ const CASES: [Case; 2] = [
 #[test]
 fn five_years_ahead_or_behind_everything_still_comes() {
     let name = "five_years_ahead_or_behind_everything_still_comes";
-    if !Need::all(name, &[Need::NIX, Clock::NEED]) {
+    let Some(channel) = Channel::small(name, &[Clock::NEED]) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
-    let store = |name: &str| scratch.path(&format!("{name}-store"));
-    let fetch = |name: &str, node: &Node| {
-        let substitution = Substitution {
-            nix: &nix,
-            place: &Place::Here,
-            shim: node.shim,
-            key: &publication.keys.narinfo,
-            to: &store(name),
-        };
-        substitution.fetch(closure);
     };
-    let agent = |name: &str| {
-        NodeConfig::agent(scratch.path(name), &store(name))
-            .link(publication.text("link"))
-            .trust(&publication.keys.narinfo)
-    };
-    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
-    let seedbox = Node::start(&seedbox.follow(&publication));
-    let other = Node::start(&agent("other").peer(seedbox.peer));
+    let seedbox = Node::start(&channel.seedbox("seedbox"));
+    let other = Node::start(&channel.linked("other").peer(seedbox.peer));
     other.wait_for_channel();
-    fetch("other", &other);
-    other.wait_for_offer(closure.paths.len());
+    channel.fetch(&other);
+    other.wait_for_offer(channel.closure.paths.len());
     seedbox.kill();
 
     for case in &CASES {
-        let config = agent(case.name).clock(case.clock).peer(other.peer);
-        let late = Node::start(&config);
+        let config = channel.linked(case.name).clock(case.clock);
+        let late = Node::start(&config.peer(other.peer));
         let status = late.wait("release", |status| status["channels"][0]["sequence"] == 1);
-        let channel = &status["channels"][0];
-        assert_eq!(channel["state"], case.state, "{}: {status}", case.name);
-        fetch(case.name, &late);
-        assert_eq!(late.bytes("swarm"), closure.nar_bytes(), "{}", case.name);
+        let state = &status["channels"][0]["state"];
+        assert_eq!(state, case.state, "{}: {status}", case.name);
+        channel.fetch_from_swarm(&late);
         let page = late.doctor();
         let says = |finding: &Value| {
             let found = finding["found"].as_str().unwrap_or_default();

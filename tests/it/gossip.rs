@@ -2,61 +2,9 @@
 
 use std::{fs, time::Duration};
 
-use crate::lab::{
-    Closure, Need, Nix, Node, NodeConfig, Place, Publication, Release, Scratch, Substitution,
-    TopicPeer, pointer_message, topic, wait_for,
-};
+use crate::lab::{Channel, Node, NodeConfig, Release, TopicPeer, pointer_message, topic, wait_for};
 
 const SOON: Duration = Duration::from_secs(20);
-
-struct Lab {
-    scratch: Scratch,
-    nix: Nix,
-    closure: &'static Closure,
-    publication: Publication,
-}
-
-impl Lab {
-    fn new(test: &str) -> Option<Self> {
-        if !Need::all(test, &[Need::NIX]) {
-            return None;
-        }
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-        let publication = Publication::of(&nix, closure, scratch.root());
-        Some(Self {
-            scratch,
-            nix,
-            closure,
-            publication,
-        })
-    }
-
-    /// A seedbox that has nothing: whoever knows it may meet there.
-    fn meeting_point(&self) -> Node {
-        let empty = self.scratch.directory("empty");
-        let config = NodeConfig::payload_seedbox(self.scratch.path("meeting"), &empty);
-        Node::start(&config.follow(&self.publication))
-    }
-
-    fn agent(&self, name: &str) -> NodeConfig {
-        let store = self.scratch.path(&format!("{name}-store"));
-        let config = NodeConfig::agent(self.scratch.path(name), &store);
-        config
-            .follow(&self.publication)
-            .trust(&self.publication.keys.narinfo)
-    }
-
-    fn fetch(&self, node: &Node, name: &str) {
-        let substitution = Substitution {
-            nix: &self.nix,
-            place: &Place::Here,
-            shim: node.shim,
-            key: &self.publication.keys.narinfo,
-            to: &self.scratch.path(&format!("{name}-store")),
-        };
-        substitution.fetch(self.closure);
-    }
-}
 
 fn neighbours(node: &Node) -> u64 {
     node.status()["swarm"]["neighbours"].as_u64().unwrap()
@@ -64,13 +12,11 @@ fn neighbours(node: &Node) -> u64 {
 
 #[test]
 fn who_knows_one_address_gets_what_another_has() {
-    let Some(lab) = Lab::new("who_knows_one_address_gets_what_another_has") else {
+    let Some(lab) = Channel::small("who_knows_one_address_gets_what_another_has", &[]) else {
         return;
     };
-    let meeting = lab.meeting_point();
-    let holder = lab.scratch.path("holder");
-    let holder = NodeConfig::store_seedbox(holder, &lab.closure.root);
-    let holder = Node::start(&holder.follow(&lab.publication).peer(meeting.peer));
+    let meeting = Node::start(&lab.meeting_point("meeting"));
+    let holder = Node::start(&lab.seedbox("holder").peer(meeting.peer));
     holder.wait_for_offer(lab.closure.paths.len());
     wait_for("neighbour", SOON, || {
         (neighbours(&holder) > 0).then_some(())
@@ -79,8 +25,7 @@ fn who_knows_one_address_gets_what_another_has() {
     let agent = Node::start(&lab.agent("agent").peer(meeting.peer));
     agent.wait_for_channel();
     wait_for("neighbour", SOON, || (neighbours(&agent) > 0).then_some(()));
-    lab.fetch(&agent, "agent");
-    assert_eq!(agent.bytes("swarm"), lab.closure.nar_bytes());
+    lab.fetch_from_swarm(&agent);
     assert_eq!(meeting.bytes("uploaded"), 0);
     assert!(holder.bytes("uploaded") > 0);
     // The port of a neighbour that came in was tried, and it was told.
@@ -91,28 +36,27 @@ fn who_knows_one_address_gets_what_another_has() {
 
 #[test]
 fn what_nix_installs_is_told_to_those_who_are_there() {
-    let Some(lab) = Lab::new("what_nix_installs_is_told_to_those_who_are_there") else {
+    let Some(lab) = Channel::small("what_nix_installs_is_told_to_those_who_are_there", &[]) else {
         return;
     };
-    let origin = NodeConfig::store_seedbox(lab.scratch.path("origin"), &lab.closure.root);
-    let origin = Node::start(&origin.follow(&lab.publication));
+    let origin = Node::start(&lab.seedbox("origin"));
     let first = Node::start(&lab.agent("first").peer(origin.peer));
     let second = Node::start(&lab.agent("second").peer(origin.peer).peer(first.peer));
     wait_for("neighbours", SOON, || {
         (neighbours(&second) == 2).then_some(())
     });
-    lab.fetch(&first, "first");
+    lab.fetch(&first);
     // Without what it downloaded there is only its store to seed from, and only its have-map to tell of it.
     first.wait_for_offer(lab.closure.paths.len());
     origin.kill();
-    lab.fetch(&second, "second");
-    assert_eq!(second.bytes("swarm"), lab.closure.nar_bytes());
+    lab.fetch_from_swarm(&second);
 }
 
 /// What a machine has got a moment ago is not in its have-map yet.
 #[test]
 fn who_has_denied_it_is_asked_when_nobody_else_is_left() {
-    let Some(lab) = Lab::new("who_has_denied_it_is_asked_when_nobody_else_is_left") else {
+    let Some(lab) = Channel::small("who_has_denied_it_is_asked_when_nobody_else_is_left", &[])
+    else {
         return;
     };
     let other = Release {
@@ -134,15 +78,14 @@ fn who_has_denied_it_is_asked_when_nobody_else_is_left() {
     denier.say_hello(origin.peer.port(), &[layer.sha256]);
     denier.say_have_none(&layer.sha256);
     assert!(denier.hear("seen").is_some(), "it is a neighbour");
-    lab.fetch(&agent, "agent");
-    assert_eq!(agent.bytes("swarm"), lab.closure.nar_bytes());
+    lab.fetch_from_swarm(&agent);
 }
 
 /// The newest may lead to nothing: the one whose release is here is told beside it.
 #[test]
 fn the_newest_pointer_is_passed_on_and_the_one_that_leads_to_a_release() {
     let test = "the_newest_pointer_is_passed_on_and_the_one_that_leads_to_a_release";
-    let Some(lab) = Lab::new(test) else {
+    let Some(lab) = Channel::small(test, &[]) else {
         return;
     };
     let own = fs::read(lab.publication.out.join("pointer")).unwrap();

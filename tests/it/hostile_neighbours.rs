@@ -3,10 +3,7 @@
 
 use std::{io::Read, net::TcpListener, time::Duration};
 
-use crate::lab::{
-    Closure, Need, Nix, Node, NodeConfig, Place, Publication, Scratch, Substitution, TopicPeer,
-    answer_for_the_topic_only, topic, wait_for,
-};
+use crate::lab::{Channel, Node, TopicPeer, answer_for_the_topic_only, topic, wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
 /// More than any honest neighbour says at once.
@@ -18,10 +15,7 @@ const DIALS: usize = 25;
 const FLOOD_MEMORY: u64 = 30_000_000;
 
 struct Lab {
-    scratch: Scratch,
-    nix: Nix,
-    closure: &'static Closure,
-    publication: Publication,
+    channel: Channel,
     origin: Node,
     agent: Node,
 }
@@ -29,38 +23,20 @@ struct Lab {
 impl Lab {
     /// An agent, and a seedbox that has everything.
     fn new(test: &str) -> Option<Self> {
-        if !Need::all(test, &[Need::NIX]) {
-            return None;
-        }
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-        let publication = Publication::of(&nix, closure, scratch.root());
-        let origin = NodeConfig::store_seedbox(scratch.path("origin"), &closure.root);
-        let origin = Node::start(&origin.follow(&publication));
-        origin.wait_for_offer(closure.paths.len());
-        let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
-        let agent = agent.follow(&publication).trust(&publication.keys.narinfo);
-        let agent = Node::start(&agent.peer(origin.peer));
+        let channel = Channel::small(test, &[])?;
+        let origin = Node::start(&channel.seedbox("origin"));
+        origin.wait_for_offer(channel.closure.paths.len());
+        let agent = Node::start(&channel.agent("agent").peer(origin.peer));
         agent.wait_for_channel();
         Some(Self {
-            scratch,
-            nix,
-            closure,
-            publication,
+            channel,
             origin,
             agent,
         })
     }
 
     fn fetch(&self) {
-        let substitution = Substitution {
-            nix: &self.nix,
-            place: &Place::Here,
-            shim: self.agent.shim,
-            key: &self.publication.keys.narinfo,
-            to: &self.scratch.path("store"),
-        };
-        substitution.fetch(self.closure);
-        assert_eq!(self.agent.bytes("swarm"), self.closure.nar_bytes());
+        self.channel.fetch_from_swarm(&self.agent);
     }
 }
 
@@ -69,8 +45,8 @@ fn who_says_that_it_has_everything_is_believed_for_a_while() {
     let Some(lab) = Lab::new("who_says_that_it_has_everything_is_believed_for_a_while") else {
         return;
     };
-    let topic = topic(&lab.publication);
-    let layer = &lab.publication.layers()[0];
+    let topic = topic(&lab.channel.publication);
+    let layer = &lab.channel.publication.layers()[0];
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     answer_for_the_topic_only(listener, topic, 1);
@@ -89,7 +65,7 @@ fn a_flood_ends_the_connection() {
     let Some(lab) = Lab::new("a_flood_ends_the_connection") else {
         return;
     };
-    let topic = topic(&lab.publication);
+    let topic = topic(&lab.channel.publication);
     let floods: [(&str, Vec<u8>); 4] = [
         ("questions", b"d7:who hasd2:idi1e4:rowslee1:xe".to_vec()),
         ("questions", b"d7:who hasd2:idi1e4:rowsleee".to_vec()),
@@ -115,11 +91,11 @@ fn a_dial_back_goes_to_who_asks_and_not_too_often() {
     let Some(lab) = Lab::new("a_dial_back_goes_to_who_asks_and_not_too_often") else {
         return;
     };
-    let layer = &lab.publication.layers()[0];
+    let layer = &lab.channel.publication.layers()[0];
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     // The message has no room for an address: only the port of its own is the asker's to choose.
-    let mut asker = TopicPeer::connect(lab.origin.peer, topic(&lab.publication), 1);
+    let mut asker = TopicPeer::connect(lab.origin.peer, topic(&lab.channel.publication), 1);
     asker.say_hello(port, &[layer.sha256]);
     let request = [b"d9:dial backd5:layer32:", &layer.sha256[..], b"3:rowi0eee"].concat();
     (0..200).for_each(|_| assert!(asker.say(&request)));
@@ -133,7 +109,7 @@ fn a_dial_back_goes_to_who_asks_and_not_too_often() {
                 stream.set_nonblocking(false).unwrap();
                 stream.read_exact(&mut hello).unwrap();
                 // Not the probe of the port, which is for the topic.
-                served += usize::from(hello[28..48] != *topic(&lab.publication).as_bytes());
+                served += usize::from(hello[28..48] != *topic(&lab.channel.publication).as_bytes());
             }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
@@ -146,7 +122,7 @@ fn invented_peers_do_not_keep_the_real_ones_out() {
     let Some(lab) = Lab::new("invented_peers_do_not_keep_the_real_ones_out") else {
         return;
     };
-    let topic = topic(&lab.publication);
+    let topic = topic(&lab.channel.publication);
     // Addresses of this machine at which nobody listens; in 127/8 nothing leaves it.
     let mut inventors = Vec::new();
     for number in 0..60u8 {
@@ -164,9 +140,7 @@ fn invented_peers_do_not_keep_the_real_ones_out() {
     lab.fetch();
     assert!(lab.origin.bytes("uploaded") > 0);
     // A machine that comes now is met as well.
-    let late =
-        NodeConfig::payload_seedbox(lab.scratch.path("late"), &lab.scratch.directory("empty"));
-    let late = Node::start(&late.follow(&lab.publication).peer(lab.agent.peer));
+    let late = Node::start(&lab.channel.meeting_point("late").peer(lab.agent.peer));
     wait_for("neighbour", SOON, || {
         (late.status()["swarm"]["neighbours"].as_u64() > Some(0)).then_some(())
     });

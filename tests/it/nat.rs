@@ -1,29 +1,22 @@
 //! A holder behind NAT serves those whom it knows by dialling back; two of them cannot meet, and say why.
 
-use crate::lab::{
-    Closure, Hosts, Need, Nix, Node, NodeConfig, Publication, Scratch, Substitution, Way,
-};
+use crate::lab::{Channel, Hosts, Need, Node, Way};
 
-const NEEDS: [Need; 3] = [Need::NIX, Need::Namespaces, Need::Program("nft")];
+const NEEDS: [Need; 2] = [Need::Namespaces, Need::Program("nft")];
 
 #[test]
 fn a_holder_behind_nat_dials_back() {
-    if !Need::all("a_holder_behind_nat_dials_back", &NEEDS) {
+    let Some(channel) = Channel::small("a_holder_behind_nat_dials_back", &NEEDS) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
+    };
     let mut hosts = Hosts::new(2);
     let inside = hosts.behind(2, Way::Nat);
 
     // It knows nobody, and can be reached.
-    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-        .follow(&publication)
-        .trust(&publication.keys.narinfo)
-        .listen(hosts.address(1));
+    let agent = channel.agent("agent").listen(hosts.address(1));
     let agent = Node::start_in(&hosts.place(1), &agent);
-    let holder = NodeConfig::store_seedbox(scratch.path("holder"), &closure.root)
-        .follow(&publication)
+    let holder = channel
+        .seedbox("holder")
         .share("public")
         .listen(hosts.address_behind(2))
         .peer(agent.peer);
@@ -34,43 +27,31 @@ fn a_holder_behind_nat_dials_back() {
     check_doctor(&holder, "reached by none of 1 neighbours");
     agent.wait("neighbour", |s| s["swarm"]["neighbours"] == 1);
 
-    let substitution = Substitution {
-        nix: &nix,
-        place: &hosts.place(1),
-        shim: agent.shim,
-        key: &publication.keys.narinfo,
-        to: &scratch.path("store"),
-    };
-    substitution.fetch(closure);
-    assert_eq!(agent.bytes("swarm"), closure.nar_bytes());
+    channel.fetch_from_swarm(&agent);
     assert!(holder.bytes("uploaded") > 0);
 }
 
 #[test]
 fn two_behind_nat_say_why_they_cannot_meet() {
-    if !Need::all("two_behind_nat_say_why_they_cannot_meet", &NEEDS) {
+    let Some(channel) = Channel::small("two_behind_nat_say_why_they_cannot_meet", &NEEDS) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
+    };
     let mut hosts = Hosts::new(3);
     let [first, second] = [2, 3].map(|k| hosts.behind(k, Way::Nat));
-    let empty = scratch.directory("empty");
-    let meeting = NodeConfig::payload_seedbox(scratch.path("meeting"), &empty)
-        .follow(&publication)
+    let meeting = channel
+        .meeting_point("meeting")
         .share("public")
         .listen(hosts.address(1));
     let meeting = Node::start_in(&hosts.place(1), &meeting);
-    let holder = NodeConfig::store_seedbox(scratch.path("holder"), &closure.root)
-        .follow(&publication)
+    let holder = channel
+        .seedbox("holder")
         .share("public")
         .listen(hosts.address_behind(2))
         .peer(meeting.peer);
     let holder = Node::start_in(&first, &holder);
-    holder.wait_for_offer(closure.paths.len());
-    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-        .follow(&publication)
-        .trust(&publication.keys.narinfo)
+    holder.wait_for_offer(channel.closure.paths.len());
+    let agent = channel
+        .agent("agent")
         .share("public")
         .listen(hosts.address_behind(3))
         .peer(meeting.peer);
@@ -80,8 +61,8 @@ fn two_behind_nat_say_why_they_cannot_meet() {
     }
     // What the meeting point has heard of the holder it tells the agent when that asks.
     agent.wait("reason", |status| {
-        assert_eq!(agent.get(&closure.top().narinfo()).status, 200);
-        assert_eq!(agent.get(&closure.top().nar()).status, 404);
+        assert_eq!(agent.get(&channel.closure.top().narinfo()).status, 200);
+        assert_eq!(agent.get(&channel.closure.top().nar()).status, 404);
         let why = status["swarm"]["nat"].as_str().unwrap_or_default();
         why.contains("1 machines have what was asked for and are behind NAT as well")
     });

@@ -4,45 +4,28 @@ use std::net::SocketAddr;
 
 use narswarm::manifest::Pointer;
 
-use crate::lab::{
-    Closure, DhtLiar, ForgedItem, Keys, Need, Nix, Node, NodeConfig, Publication, Scratch,
-};
+use crate::lab::{Channel, DhtLiar, ForgedItem, Keys, Node, Publication};
 
 /// What the book of peers holds at most.
 const MAX_PEERS: u64 = 2000;
 const MEMORY: u64 = 150_000_000;
 
 struct Lab {
-    scratch: Scratch,
-    closure: &'static Closure,
-    publication: Publication,
+    channel: Channel,
     liar: DhtLiar,
 }
 
 impl Lab {
     fn new(test: &str) -> Option<Self> {
-        if !Need::all(test, &[Need::NIX]) {
-            return None;
-        }
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-        let publication = Publication::of(&nix, closure, scratch.root());
-        let stranger = Keys::make(&nix, &scratch.path("stranger"));
-        let liar = DhtLiar::start(forged(&publication, &stranger));
-        Some(Self {
-            scratch,
-            closure,
-            publication,
-            liar,
-        })
+        let channel = Channel::small(test, &[])?;
+        let stranger = Keys::make(&channel.nix, &channel.scratch.path("stranger"));
+        let liar = DhtLiar::start(forged(&channel.publication, &stranger));
+        Some(Self { channel, liar })
     }
 
-    /// It knows the link, in which there is no address, and where its DHT begins.
-    fn agent(&self, name: &str, bootstrap: &[SocketAddr]) -> Node {
-        let config = NodeConfig::agent(self.scratch.path(name), &self.scratch.path("store"))
-            .link(self.publication.text("link"))
-            .trust(&self.publication.keys.narinfo)
-            .dht(bootstrap);
-        Node::start(&config)
+    /// It knows the link alone, and where its DHT begins.
+    fn agent(&self, bootstrap: &[SocketAddr]) -> Node {
+        Node::start(&self.channel.linked("agent").dht(bootstrap))
     }
 
     /// Harm that lies could do to an agent.
@@ -85,20 +68,13 @@ fn with_one_honest_node_the_link_is_still_enough() {
     let Some(lab) = Lab::new("with_one_honest_node_the_link_is_still_enough") else {
         return;
     };
-    let (scratch, liar) = (&lab.scratch, lab.liar.address);
+    let (channel, liar) = (&lab.channel, lab.liar.address);
     // It follows the channel as well, and has nothing.
-    let empty = scratch.directory("empty");
-    let honest = NodeConfig::payload_seedbox(scratch.path("honest"), &empty)
-        .follow(&lab.publication)
-        .dht(&[liar]);
-    let honest = Node::start(&honest);
-    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &lab.closure.root)
-        .follow(&lab.publication)
-        .dht(&[liar, honest.peer]);
-    let _seedbox = Node::start(&seedbox);
-    let agent = lab.agent("agent", &[liar, honest.peer]);
+    let honest = Node::start(&channel.meeting_point("honest").dht(&[liar]));
+    let _seedbox = Node::start(&channel.seedbox("seedbox").dht(&[liar, honest.peer]));
+    let agent = lab.agent(&[liar, honest.peer]);
     agent.wait_for_channel();
-    let path = lab.closure.inner();
+    let path = lab.channel.closure.inner();
     assert_eq!(agent.get(&path.nar()).body.len() as u64, path.nar_size);
     lab.check(&agent);
 }
@@ -109,7 +85,7 @@ fn alone_it_keeps_an_agent_from_nothing_but_news() {
     let Some(lab) = Lab::new("alone_it_keeps_an_agent_from_nothing_but_news") else {
         return;
     };
-    let agent = lab.agent("agent", &[lab.liar.address]);
+    let agent = lab.agent(&[lab.liar.address]);
     let status = agent.wait("invented peers", |status| {
         status["swarm"]["peers"].as_u64() > Some(0)
     });
@@ -118,15 +94,12 @@ fn alone_it_keeps_an_agent_from_nothing_but_news() {
     let error = channel["last_error"].as_str().unwrap();
     assert!(error.contains("nobody has brought"), "{error}");
     assert_eq!(agent.doctor()["ok"], false);
-    let path = lab.closure.inner();
+    let path = lab.channel.closure.inner();
     assert_eq!(agent.get(&path.narinfo()).status, 404);
     lab.check(&agent);
 
     // One that connects by itself is enough.
-    let seedbox = NodeConfig::store_seedbox(lab.scratch.path("seedbox"), &lab.closure.root)
-        .follow(&lab.publication)
-        .peer(agent.peer);
-    let _seedbox = Node::start(&seedbox);
+    let _seedbox = Node::start(&lab.channel.seedbox("seedbox").peer(agent.peer));
     agent.wait_for_channel();
     assert_eq!(agent.get(&path.nar()).body.len() as u64, path.nar_size);
 }

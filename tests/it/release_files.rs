@@ -30,26 +30,18 @@ impl Lab {
         }
     }
 
-    /// A box that has the release files, and an agent that knows nobody else.
-    fn start(&self, publication: &Publication, expressions: bool) -> (Node, Node) {
-        let (scratch, closure) = (&self.scratch, Closure::small());
-        let name = format!("{expressions}");
-        let seedbox = scratch.path(&format!("seedbox-{name}"));
-        let seedbox = NodeConfig::store_seedbox(seedbox, &closure.root).follow(publication);
-        let seedbox = Node::start(&seedbox);
-        let agent = scratch.path(&format!("agent-{name}"));
-        let agent = NodeConfig::agent(agent, &scratch.path("store"))
+    /// A box that has the release files.
+    fn seedbox(&self, publication: &Publication) -> Node {
+        let state = self.scratch.path("seedbox");
+        Node::start(&NodeConfig::store_seedbox(state, &Closure::small().root).follow(publication))
+    }
+
+    /// An agent that knows this release's magnet link, and nobody but the box.
+    fn agent(&self, publication: &Publication, seedbox: &Node) -> NodeConfig {
+        NodeConfig::agent(self.scratch.path("agent"), &self.scratch.path("store"))
             .follow_at(publication, publication.text("magnet"))
             .trust(&publication.keys.narinfo)
-            .peer(seedbox.peer);
-        let agent = if expressions {
-            agent.expressions()
-        } else {
-            agent
-        };
-        let agent = Node::start(&agent);
-        agent.wait_for_channel();
-        (seedbox, agent)
+            .peer(seedbox.peer)
     }
 
     /// Where `nix-channel` installs.
@@ -95,11 +87,8 @@ fn expressions(scratch: &Scratch, number: u32) -> PathBuf {
     let tarball = directory.join(NAME);
     let mut tar = Command::new("tar");
     tar.arg("-cJf").arg(&tarball).arg("-C").arg(&directory);
-    Outcome::of({
-        tar.arg("nixexprs");
-        tar
-    })
-    .success();
+    tar.arg("nixexprs");
+    Outcome::of(tar).success();
     tarball
 }
 
@@ -120,13 +109,15 @@ fn they_are_served_as_published_or_not_at_all() {
     let published = fs::read(&lab.release.files[0]).unwrap();
     let path = format!("/channels/lab/{NAME}");
 
-    let (_box, agent) = lab.start(&publication, false);
+    let seedbox = lab.seedbox(&publication);
+    let agent = Node::start(&lab.agent(&publication, &seedbox));
+    agent.wait_for_channel();
     for path in [&path, "/channels/lab"] {
         assert_eq!(get(agent.shim, path).status, 404, "{path}");
     }
     agent.stop();
 
-    let (_box, agent) = lab.start(&publication, true);
+    let agent = Node::start(&lab.agent(&publication, &seedbox).expressions());
     wait_for_file(&agent);
     let answer = get(agent.shim, &path);
     assert!(answer.body == published);
@@ -164,15 +155,8 @@ fn they_are_served_as_published_or_not_at_all() {
         name: "r2".to_owned(),
         ..lab.release.clone()
     };
-    let magnet = release.publish().text("magnet").to_owned();
-    let state = agent.state().to_owned();
     agent.stop();
-    let config = NodeConfig::agent(state.clone(), &lab.scratch.path("store"))
-        .follow_at(&publication, &magnet)
-        .trust(&publication.keys.narinfo)
-        .peer(_box.peer)
-        .expressions();
-    let agent = Node::start(&config);
+    let agent = Node::start(&lab.agent(&release.publish(), &seedbox).expressions());
     agent.wait("second release", |status| {
         status["channels"][0]["sequence"] == 2
     });
@@ -190,7 +174,8 @@ fn nix_channel_and_a_flake_take_them() {
     }
     let lab = Lab::new();
     let publication = lab.release.publish();
-    let (_box, agent) = lab.start(&publication, true);
+    let seedbox = lab.seedbox(&publication);
+    let agent = Node::start(&lab.agent(&publication, &seedbox).expressions());
     wait_for_file(&agent);
     let url = format!("http://{}/channels/lab", agent.shim);
 
@@ -212,45 +197,17 @@ fn nix_channel_and_a_flake_take_them() {
     // The same without the shim: it has stopped, and whoever takes its port cannot matter.
     let config = agent.state().with_extension("toml");
     agent.stop();
+    let update = |more: &[&str]| {
+        let command = ["channel", "update", "--config", config.to_str().unwrap()];
+        lab.nix(PROGRAM, &[&command, more].concat())
+    };
     let profile = lab.profile();
-    let arguments = [
-        "channel",
-        "update",
-        "--name",
-        "mine",
-        "--config",
-        config.to_str().unwrap(),
-    ];
-    lab.nix(
-        PROGRAM,
-        &[&arguments[..], &["--profile", profile.to_str().unwrap()]].concat(),
-    )
-    .success();
+    update(&["--name", "mine", "--profile", profile.to_str().unwrap()]).success();
     assert_eq!(lab.evaluate("import <mine>"), "1");
-    let printed = lab.nix(
-        PROGRAM,
-        &[
-            "channel",
-            "update",
-            "--print",
-            "--config",
-            config.to_str().unwrap(),
-        ],
-    );
-    let file = PathBuf::from(printed.success().stdout.trim());
+    let printed = update(&["--print"]).success().stdout;
+    let file = PathBuf::from(printed.trim());
     assert!(fs::read(&file).unwrap() == fs::read(&lab.release.files[0]).unwrap());
     // What was changed on disk is not taken.
     fs::write(&file, "other").unwrap();
-    lab.nix(
-        PROGRAM,
-        &[
-            "channel",
-            "update",
-            "--print",
-            "--config",
-            config.to_str().unwrap(),
-        ],
-    )
-    .exits(4)
-    .says(&[NAME]);
+    update(&["--print"]).exits(4).says(&[NAME]);
 }

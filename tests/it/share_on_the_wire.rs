@@ -1,10 +1,8 @@
 //! `share = "lan"`, looked at from the wire: machines of one network serve each other, and nobody beyond it.
 
-use crate::lab::{
-    Closure, Hosts, Need, Nix, Node, NodeConfig, Publication, Scratch, Substitution, Way,
-};
+use crate::lab::{Channel, Hosts, Need, Node, Way};
 
-const NEEDS: [Need; 3] = [Need::NIX, Need::Namespaces, Need::Program("nft")];
+const NEEDS: [Need; 2] = [Need::Namespaces, Need::Program("nft")];
 /// Headers of IP and TCP with all options that Linux sets: what is longer carries something.
 const HEADERS: &str = "80";
 
@@ -32,32 +30,23 @@ fn packets(hosts: &Hosts, k: u8, counter: &str) -> u64 {
 
 #[test]
 fn a_lan_serves_itself_and_nobody_beyond() {
-    if !Need::all("a_lan_serves_itself_and_nobody_beyond", &NEEDS) {
+    let Some(channel) = Channel::small("a_lan_serves_itself_and_nobody_beyond", &NEEDS) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
+    };
+    let closure = channel.closure;
     let mut hosts = Hosts::new(3);
     let beyond = hosts.behind(3, Way::Routed);
     [1, 2].iter().for_each(|k| count(&hosts, *k));
 
     // `share = "lan"` is the default; they know of each other by multicast alone.
-    let origin = NodeConfig::store_seedbox(scratch.path("origin"), &closure.root)
-        .follow(&publication)
-        .listen(hosts.address(1))
-        .lsd();
+    let origin = channel.seedbox("origin").listen(hosts.address(1)).lsd();
     let origin = Node::start_in(&hosts.place(1), &origin);
     origin.wait_for_offer(closure.paths.len());
-    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-        .follow(&publication)
-        .trust(&publication.keys.narinfo)
-        .listen(hosts.address(2))
-        .lsd();
+    let agent = channel.agent("agent").listen(hosts.address(2)).lsd();
     let agent = Node::start_in(&hosts.place(2), &agent);
     // It tries both of them all the time, and could be reached.
-    let stranger = NodeConfig::agent(scratch.path("stranger"), &scratch.path("far-store"))
-        .follow(&publication)
-        .trust(&publication.keys.narinfo)
+    let stranger = channel
+        .agent("stranger")
         .share("public")
         .listen(hosts.address_behind(3))
         .peer(origin.peer)
@@ -66,15 +55,7 @@ fn a_lan_serves_itself_and_nobody_beyond() {
 
     agent.wait_for_channel();
     agent.wait("neighbour", |s| s["swarm"]["neighbours"] == 1);
-    let substitution = Substitution {
-        nix: &nix,
-        place: &hosts.place(2),
-        shim: agent.shim,
-        key: &publication.keys.narinfo,
-        to: &scratch.path("store"),
-    };
-    substitution.fetch(closure);
-    assert_eq!(agent.bytes("swarm"), closure.nar_bytes());
+    channel.fetch_from_swarm(&agent);
     assert_eq!(stranger.get(&closure.top().narinfo()).status, 200);
     assert_eq!(stranger.get(&closure.top().nar()).status, 404);
     assert_eq!(stranger.status()["swarm"]["neighbours"], 0);

@@ -2,8 +2,16 @@
 
 #![allow(unused_imports, reason = "each test file uses its part")]
 
+mod hosts;
+mod narswarm;
 mod need;
 mod nix;
+mod place;
+mod publication;
 
+pub use hosts::{Hosts, Way};
+pub use narswarm::{Outcome, PROGRAM, narswarm};
 pub use need::Need;
 pub use nix::{Nix, make_writable, store_path};
+pub use place::Place;
+pub use publication::{Keys, Publication, Release};

@@ -32,10 +32,8 @@ pub fn measure() -> Value {
     );
     // The port of the box must be known for the link.
     let seedbox_address = free_port();
-    let link = publisher.publish(1, &seedbox_address)["link"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let first = publisher.publish(1, &seedbox_address);
+    let link = first.text("link").to_owned();
     let (hold, channel) = publisher.seedbox();
     let swarm = quiet_swarm("10GB/s").replace("127.0.0.1:0", &seedbox_address);
     let seedbox = NodeProcess::start(
@@ -49,7 +47,7 @@ pub fn measure() -> Value {
             let sections = agent_sections(
                 place.path(),
                 &link,
-                &publisher.key("narinfo"),
+                &publisher.keys.narinfo,
                 &quiet_swarm("10GB/s"),
             );
             NodeProcess::start("agent", &place.path().join(format!("agent-{i}")), &sections)

@@ -12,12 +12,12 @@ use crate::binary_cache;
 use crate::chroot_store::ChrootStore;
 use crate::content;
 use crate::hosts::{Hosts, Link};
+use crate::lab::Place;
 use crate::link_meter::LinkUse;
 use crate::nginx::Nginx;
 use crate::nix_client::{NixClient, Realised};
 use crate::nix_copy::Compression;
 use crate::node_process::NodeProcess;
-use crate::place::Place;
 use crate::release::Release;
 
 pub const PATHS: usize = 150;

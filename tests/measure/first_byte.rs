@@ -44,10 +44,8 @@ pub fn measure() -> Value {
             address(k)
         )
     };
-    let link = publisher.publish(2 * SAMPLES, &address(2).to_string())["link"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let first = publisher.publish(2 * SAMPLES, &address(2).to_string());
+    let link = first.text("link").to_owned();
     let (hold, channel) = publisher.seedbox();
     let sections = hold + &swarm(2) + &channel;
     let seedbox = NodeProcess::start_at(
@@ -57,7 +55,7 @@ pub fn measure() -> Value {
         &sections,
     );
     seedbox.wait(|status| status["offer"]["paths"] == 2 * SAMPLES);
-    let sections = agent_sections(place.path(), &link, &publisher.key("narinfo"), &swarm(1));
+    let sections = agent_sections(place.path(), &link, &publisher.keys.narinfo, &swarm(1));
     let agent = NodeProcess::start_at(
         &hosts.place(1),
         "agent",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::place::Place;
+use crate::lab::Place;
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// Of the link's rate: what is above counts as full, what is below as idle.

@@ -7,6 +7,9 @@
     reason = "a measurement that cannot go on shall stop and say where"
 )]
 
+#[path = "../lab/mod.rs"]
+mod lab;
+
 mod announce;
 mod bad_peer;
 mod binary_cache;
@@ -39,7 +42,6 @@ mod nix_copy;
 mod node_process;
 mod packages;
 mod payload;
-mod place;
 mod publisher;
 mod random;
 mod recreate;

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cpu_time;
+use crate::lab::Place;
 use crate::need;
-use crate::place::Place;
 
 /// It answers within this time or not at all.
 const PATIENCE: Duration = Duration::from_secs(10);

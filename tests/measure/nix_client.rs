@@ -9,9 +9,9 @@ use std::time::Instant;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
+use crate::lab::Place;
 use crate::need;
 use crate::nix_copy::make_writable;
-use crate::place::Place;
 
 /// Another `nix-store` than the one in PATH.
 const PROGRAM: &str = "NARSWARM_NIX_STORE";

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cpu_time;
-use crate::place::Place;
+use crate::lab::{PROGRAM, Place};
 
-pub const NARSWARM: &str = env!("CARGO_BIN_EXE_narswarm");
 /// From one look at the status to the next.
 const PAUSE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,7 +36,7 @@ impl NodeProcess {
             format!("state = \"{}\"\n{sections}", state.display()),
         )
         .unwrap();
-        let mut command = place.command(NARSWARM);
+        let mut command = place.command(PROGRAM);
         command.args([role, "--config"]).arg(&file);
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "narswarm=error");

@@ -3,28 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use narswarm::nix::StoreDir;
-use serde_json::Value;
-
 use crate::chroot_store::ChrootStore;
+use crate::lab::{self, Keys, Publication};
 use crate::random::Random;
-use crate::release::{CHANNEL, run};
+use crate::release;
 
 pub struct Publisher {
-    place: PathBuf,
+    out: PathBuf,
     pub store: ChrootStore,
+    pub keys: Keys,
     releases: usize,
 }
 
 impl Publisher {
     /// With `paths` of `size` bytes that nothing compresses.
     pub fn new(place: &Path, paths: usize, size: usize) -> Self {
-        let at = |name: &str| place.join(name).to_str().unwrap().to_owned();
-        for key in ["channel", "narinfo"] {
-            let (name, secret) = (format!("{key}-1"), at(&format!("{key}.sec")));
-            let public = at(&format!("{key}.pub"));
-            run(&["keygen", &name, "--secret", &secret, "--public", &public]);
-        }
         let mut random = Random(7);
         let mut store = ChrootStore::create(&place.join("store"));
         for i in 0..paths {
@@ -32,42 +25,23 @@ impl Publisher {
             store.add(&format!("path-{i}"), |to| fs::write(to, content).unwrap());
         }
         Self {
-            place: place.to_owned(),
+            out: place.join("channel"),
             store,
+            keys: Keys::generate(&place.join("keys")),
             releases: 0,
         }
     }
 
-    /// The next release, with the first `paths` of the store; its link names `seedbox`. What `publish --json` says.
-    pub fn publish(&mut self, paths: usize, seedbox: &str) -> Value {
+    /// The next release, with the first `paths` of the store; its link names `seedbox`.
+    pub fn publish(&mut self, paths: usize, seedbox: &str) -> Publication {
         self.releases += 1;
-        let at = |name: &str| self.place.join(name).to_str().unwrap().to_owned();
-        let paths = self.store.paths.iter().take(paths);
-        let paths: Vec<String> = paths
-            .map(|path| path.store_path.full(&StoreDir::default()))
-            .collect();
-        fs::write(at("paths"), paths.join("\n")).unwrap();
-        let said = run(&[
-            "publish",
-            "--json",
-            "--channel",
-            CHANNEL,
-            "--release",
-            &self.releases.to_string(),
-            "--secret-key",
-            &at("channel.sec"),
-            "--narinfo-key",
-            &at("narinfo.sec"),
-            "--store-paths",
-            &at("paths"),
-            "--from",
-            &format!("local?root={}", self.store.root.display()),
-            "--seedbox",
-            seedbox,
-            "--out",
-            &at("channel"),
-        ]);
-        serde_json::from_str(&said).unwrap()
+        let paths = &self.store.paths[..paths];
+        let release = lab::Release {
+            name: self.releases.to_string(),
+            more: vec![format!("--seedbox={seedbox}")],
+            ..release::of(&self.store, paths, &self.keys, self.out.clone())
+        };
+        release.publish()
     }
 
     /// `[hold]` and `[[channel]]` of a seedbox that has the store and reads the directory.
@@ -76,17 +50,7 @@ impl Publisher {
             "[hold]\nsource = \"store\"\nlocation = \"{}\"\n",
             self.store.root.display()
         );
-        let key = self.key("channel");
-        (
-            hold,
-            crate::release::channel(&key, &self.place.join("channel")),
-        )
-    }
-
-    /// A public key.
-    pub fn key(&self, name: &str) -> String {
-        let text = fs::read_to_string(self.place.join(format!("{name}.pub"))).unwrap();
-        text.trim().to_owned()
+        (hold, release::channel(&self.keys.channel, &self.out))
     }
 }
 

@@ -2,23 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use narswarm::catalog::InfoDicts;
-use narswarm::nix::{SecretKey, StoreDir};
+use narswarm::nix::{NarHash, SecretKey, StoreDir};
 use narswarm::payload::ENCODER_ID;
 use narswarm::torrent::InfoDict;
 
-use crate::chroot_store::ChrootStore;
-use crate::node_process::NARSWARM;
+use crate::chroot_store::{ChrootStore, StoredPath};
+use crate::lab::{self, Keys, Publication};
 
 pub const CHANNEL: &str = "measure";
 
 pub struct Release {
-    directory: PathBuf,
+    publication: Publication,
     pub payloads: PathBuf,
-    /// The channel's public key.
-    key: String,
     /// Signs the paths; Nix trusts it.
     pub narinfo_key: SecretKey,
     /// In the order of the store's paths.
@@ -28,65 +25,43 @@ pub struct Release {
 impl Release {
     /// Everything in `store`; written below `place`.
     pub fn publish(store: &ChrootStore, place: &Path) -> Self {
-        let at = |name: &str| place.join(name).to_str().unwrap().to_owned();
-        for key in ["channel", "narinfo"] {
-            let (name, secret) = (format!("{key}-1"), at(&format!("{key}.sec")));
-            let public = at(&format!("{key}.pub"));
-            run(&["keygen", &name, "--secret", &secret, "--public", &public]);
-        }
-        let paths = store.paths.iter().map(|path| &path.store_path);
-        let paths: Vec<String> = paths.map(|path| path.full(&StoreDir::default())).collect();
-        fs::write(at("paths"), paths.join("\n")).unwrap();
-        let (directory, payloads) = (at("channel"), at("payloads"));
-        let from = format!("local?root={}", store.root.display());
-        run(&[
-            "publish",
-            "--channel",
-            CHANNEL,
-            "--release",
-            "1",
-            "--secret-key",
-            &at("channel.sec"),
-            "--narinfo-key",
-            &at("narinfo.sec"),
-            "--store-paths",
-            &at("paths"),
-            "--from",
-            &from,
-            "--out",
-            &directory,
-            "--payloads",
-            &payloads,
-        ]);
-        let directory = PathBuf::from(directory);
-        let infos = InfoDicts::open(&directory.join(format!("{ENCODER_ID}.sqlite"))).unwrap();
-        let info = |nar_hash: &narswarm::nix::NarHash| {
-            let name = format!("{}.nar.zst", nar_hash.base32());
-            infos.named(&name).unwrap().remove(0)
+        let keys = Keys::generate(&place.join("keys"));
+        let payloads = place.join("payloads");
+        let release = lab::Release {
+            more: vec![format!("--payloads={}", payloads.display())],
+            ..of(store, &store.paths, &keys, place.join("channel"))
         };
+        let publication = release.publish();
+        let known = publication.out.join(format!("{ENCODER_ID}.sqlite"));
+        let known = InfoDicts::open(&known).unwrap();
+        let info = |nar_hash: &NarHash| {
+            let name = format!("{}.nar.zst", nar_hash.base32());
+            known.named(&name).unwrap().remove(0)
+        };
+        let infos = store.paths.iter().map(|path| info(&path.nar_hash));
+        let narinfo_key = fs::read_to_string(&keys.narinfo_secret).unwrap();
         Self {
-            infos: store
-                .paths
-                .iter()
-                .map(|path| info(&path.nar_hash))
-                .collect(),
-            payloads: payloads.into(),
-            key: fs::read_to_string(at("channel.pub"))
-                .unwrap()
-                .trim()
-                .to_owned(),
-            narinfo_key: fs::read_to_string(at("narinfo.sec"))
-                .unwrap()
-                .trim()
-                .parse()
-                .unwrap(),
-            directory,
+            infos: infos.collect(),
+            payloads,
+            narinfo_key: narinfo_key.trim().parse().unwrap(),
+            publication,
         }
     }
 
     /// `[[channel]]` for those who follow it.
     pub fn channel(&self) -> String {
-        channel(&self.key, &self.directory)
+        channel(&self.publication.keys.channel, &self.publication.out)
+    }
+}
+
+/// Some paths of a store, to be published.
+pub fn of(store: &ChrootStore, paths: &[StoredPath], keys: &Keys, out: PathBuf) -> lab::Release {
+    let paths = paths
+        .iter()
+        .map(|path| path.store_path.full(&StoreDir::default()));
+    lab::Release {
+        channel: CHANNEL.to_owned(),
+        ..lab::Release::of_store(&store.root, paths.collect(), keys, out)
     }
 }
 
@@ -95,12 +70,4 @@ pub fn channel(key: &str, manifest: &Path) -> String {
         "[[channel]]\nname = \"{CHANNEL}\"\nkey = \"{key}\"\nmanifest = \"{}\"\n",
         manifest.display()
     )
-}
-
-/// The program, run to its end; what it says.
-pub fn run(arguments: &[&str]) -> String {
-    let output = Command::new(NARSWARM).args(arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "narswarm {arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
 }

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::binary_cache;
 use crate::chroot_store::{ChrootStore, StoredPath};
+use crate::lab::Place;
 use crate::nginx::Nginx;
 use crate::node_process::{Connection, NodeProcess, quiet_swarm};
 use crate::packages;
-use crate::place::Place;
 use crate::random;
 use crate::release::Release;
 use crate::runs::{Runs, rounded};

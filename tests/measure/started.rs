@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-use crate::place::Place;
+use crate::lab::Place;
 
 /// What such a process says when it is ready.
 pub const READY: &str = "ready";

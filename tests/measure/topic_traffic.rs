@@ -38,10 +38,8 @@ pub fn measure() -> Value {
         ],
     );
     let address = |k: u8| SocketAddr::from((hosts.address(k), PORT));
-    let link = publisher.publish(50, &address(1).to_string())["link"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let first = publisher.publish(50, &address(1).to_string());
+    let link = first.text("link").to_owned();
     let swarm = |k: u8| {
         format!(
             "[swarm]\nlisten = \"{}\"\nneighbours = {NEIGHBOURS}\ndht = false\nlsd = false\n",
@@ -55,7 +53,7 @@ pub fn measure() -> Value {
     };
     let mut nodes = vec![start(1, "seedbox", &(hold + &swarm(1) + &channel))];
     for k in 2..=HOSTS {
-        let sections = agent_sections(place.path(), &link, &publisher.key("narinfo"), &swarm(k));
+        let sections = agent_sections(place.path(), &link, &publisher.keys.narinfo, &swarm(k));
         nodes.push(start(k, "agent", &sections));
     }
     for node in &nodes {

@@ -1,6 +1,6 @@
 //! One path of bytes that do not compress: listed by a channel, in a binary cache, and as a payload for scripted peers.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     Answer, Closure, HttpServer, InstalledPath, Keys, Need, Nix, Node, NodeConfig, Publication,
@@ -85,9 +85,31 @@ impl LoneNar {
     /// Asks for the NAR: right and whole, or a failure that tells what came.
     #[track_caller]
     pub fn check(&self, agent: &Node) {
+        self.check_within(agent, Duration::MAX);
+    }
+
+    /// The same, in this time.
+    #[track_caller]
+    pub fn check_within(&self, agent: &Node, worst: Duration) {
         let nar = agent.get(&self.path().nar());
         assert_eq!(nar.status, 200, "{}", agent.status());
-        let (came, size) = (nar.body.len(), self.bytes.len());
-        assert!(nar.body == self.bytes, "{came} of {size} bytes");
+        let (name, came, size) = (agent.name(), nar.body.len(), self.bytes.len());
+        assert!(nar.body == self.bytes, "{name}: {came} of {size} bytes");
+        assert!(nar.elapsed < worst, "{name}: {:?}", nar.elapsed);
+    }
+
+    /// Asks for it where nobody gives it whole: a 404 when nothing was sent, an honest cut after that, in this time.
+    #[track_caller]
+    pub fn check_failure(&self, agent: &Node, worst: Duration) {
+        let nar = agent.get(&self.path().nar());
+        assert!(nar.elapsed < worst, "{:?}", nar.elapsed);
+        let came = nar.body.len();
+        match nar.status {
+            200 => assert!(
+                came < self.bytes.len() && self.bytes.starts_with(&nar.body),
+                "{came} bytes"
+            ),
+            status => assert_eq!((status, came), (404, 0)),
+        }
     }
 }

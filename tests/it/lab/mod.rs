@@ -3,23 +3,20 @@
 #[path = "../../lab/mod.rs"]
 mod shared;
 
+mod channel;
 mod child_process;
 mod clock;
 mod closure;
 mod dht_liar;
 mod forgery;
-mod hosts;
 mod http_client;
 mod http_server;
 mod librqbit_client;
 mod lone_nar;
 mod mount;
-mod narswarm;
 mod node;
 mod node_config;
-mod place;
 mod poll;
-mod publication;
 mod raw_peer;
 mod scratch;
 mod scripted_peer;
@@ -27,26 +24,26 @@ mod stock_client;
 mod substitution;
 mod topic_peer;
 
+pub use channel::Channel;
 pub use child_process::ChildProcess;
 pub use clock::Clock;
 pub use closure::{Closure, InstalledPath};
 pub use dht_liar::{DhtLiar, ForgedItem};
 pub use forgery::{Forgery, bytes_at, install, with_number};
-pub use hosts::{Hosts, Way};
 pub use http_client::{Response, get, head, request, request_in};
 pub use http_server::{Answer, HttpServer};
 pub use lone_nar::LoneNar;
 pub use mount::Mount;
-pub use narswarm::{Outcome, PROGRAM, narswarm};
 pub use node::Node;
 pub use node_config::NodeConfig;
-pub use place::Place;
 pub use poll::wait_for;
-pub use publication::{Keys, Publication, Release};
 pub use raw_peer::{RawPeer, host as raw_host};
 pub use scratch::Scratch;
 pub use scripted_peer::{Manner, ScriptedPeer, payload_of};
-pub use shared::{Need, Nix, make_writable};
+pub use shared::{
+    Hosts, Keys, Need, Nix, Outcome, PROGRAM, Place, Publication, Release, Way, make_writable,
+    narswarm,
+};
 pub use stock_client::{PORT, Stock, StockClient};
 pub use substitution::Substitution;
 pub use topic_peer::{TopicPeer, answer_for_the_topic_only, pointer_message, topic};

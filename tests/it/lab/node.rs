@@ -10,8 +10,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    ChildProcess, Clock, NodeConfig, Outcome, Place, Response, http_client, narswarm::PROGRAM,
-    wait_for,
+    ChildProcess, Clock, NodeConfig, Outcome, PROGRAM, Place, Response, http_client, wait_for,
 };
 
 /// From the start to the ready line; a busy machine with two cores runs several tests at once.
@@ -69,6 +68,15 @@ impl Node {
 
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Its configuration's name, and its state directory's.
+    pub fn name(&self) -> &str {
+        self.state.file_name().unwrap().to_str().unwrap()
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     pub fn state(&self) -> &Path {

@@ -1,5 +1,7 @@
 //! Hosts in network namespaces on one bridge, with nobody who would resolve a name. All of it goes away with the value.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::{
     fs,
     net::IpAddr,
@@ -13,6 +15,8 @@ use super::Place;
 const NETNS: &str = "/etc/netns";
 /// Nobody has this address: a resolver that asks it waits until it gives up.
 const NAMESERVER: &str = "nameserver 10.77.0.250\n";
+/// Before the id of the process that made a namespace.
+const PREFIX: &str = "nsw-";
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -39,7 +43,7 @@ impl Hosts {
         if number == 0 {
             sweep();
         }
-        let name = format!("nsw-{}-{number}", std::process::id());
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         // From here on a panic removes what is there.
         let hosts = Self {
             name,
@@ -57,19 +61,13 @@ impl Hosts {
     }
 
     fn add(&self, k: u8) {
-        let (host, switch, port) = (self.host(k), self.switch(), format!("v{k}"));
-        let address = format!("{}/24", self.address(k));
-        let resolv_conf = resolv_conf(&host);
-        fs::create_dir_all(resolv_conf.parent().unwrap()).unwrap();
-        fs::write(resolv_conf, NAMESERVER).unwrap();
-        ip(&["netns", "add", &host]);
-        ip(&["-n", &host, "link", "set", "lo", "up"]);
+        let (host, switch, port) = (self.host(k), self.switch(), self.port(k));
+        namespace(&host);
         let veth = ["link", "add", "name", "eth0", "netns", &host, "type"];
         let peer = ["veth", "peer", "name", &port, "netns", &switch];
         ip(&[&veth[..], &peer].concat());
         ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
-        ip(&["-n", &host, "addr", "add", &address, "dev", "eth0"]);
-        ip(&["-n", &host, "link", "set", "eth0", "up"]);
+        give(&host, "eth0", self.address(k));
         ip(&["-n", &host, "route", "add", "default", "dev", "eth0"]);
     }
 
@@ -77,60 +75,28 @@ impl Hosts {
     pub fn behind(&mut self, k: u8, way: Way) -> Place {
         let (router, inner) = (self.host(k), self.inner(k));
         self.behind.push(k);
-        let resolv_conf = resolv_conf(&inner);
-        fs::create_dir_all(resolv_conf.parent().unwrap()).unwrap();
-        fs::write(resolv_conf, NAMESERVER).unwrap();
-        ip(&["netns", "add", &inner]);
-        ip(&["-n", &inner, "link", "set", "lo", "up"]);
+        namespace(&inner);
         let veth = ["link", "add", "name", "eth0", "netns", &inner, "type"];
         let peer = ["veth", "peer", "name", "eth1", "netns", &router];
         ip(&[&veth[..], &peer].concat());
-        let ours = format!("10.88.{k}.1");
-        let theirs = format!("{}/24", self.address_behind(k));
-        ip(&[
-            "-n",
-            &router,
-            "addr",
-            "add",
-            &format!("{ours}/24"),
-            "dev",
-            "eth1",
-        ]);
-        ip(&["-n", &router, "link", "set", "eth1", "up"]);
-        ip(&["-n", &inner, "addr", "add", &theirs, "dev", "eth0"]);
-        ip(&["-n", &inner, "link", "set", "eth0", "up"]);
-        ip(&["-n", &inner, "route", "add", "default", "via", &ours]);
+        let gateway = IpAddr::from([10, 88, k, 1]);
+        give(&router, "eth1", gateway);
+        give(&inner, "eth0", self.address_behind(k));
+        let route = ["route", "add", "default", "via"];
+        ip(&[&["-n", &inner], &route[..], &[&gateway.to_string()]].concat());
         self.run(k, "sysctl", &["-q", "-w", "net.ipv4.ip_forward=1"]);
         match way {
             Way::Nat => {
                 self.run(k, "nft", &["add", "table", "ip", "nat"]);
                 let hook = "{ type nat hook postrouting priority 100 ; }";
                 self.run(k, "nft", &["add", "chain", "ip", "nat", "out", hook]);
-                let rule = [
-                    "add",
-                    "rule",
-                    "ip",
-                    "nat",
-                    "out",
-                    "oifname",
-                    "eth0",
-                    "masquerade",
-                ];
-                self.run(k, "nft", &rule);
+                let rule = ["add", "rule", "ip", "nat", "out", "oifname", "eth0"];
+                self.run(k, "nft", &[&rule[..], &["masquerade"]].concat());
             }
             Way::Routed => {
-                let network = format!("10.88.{k}.0/24");
-                let gateway = self.address(k).to_string();
+                let (network, via) = (format!("10.88.{k}.0/24"), self.address(k).to_string());
                 for host in (1..=self.count).filter(|host| *host != k) {
-                    ip(&[
-                        "-n",
-                        &self.host(host),
-                        "route",
-                        "add",
-                        &network,
-                        "via",
-                        &gateway,
-                    ]);
+                    self.run(host, "ip", &["route", "add", &network, "via", &via]);
                 }
             }
         }
@@ -144,15 +110,7 @@ impl Hosts {
     /// Runs a program on host `k` and returns what it says.
     #[track_caller]
     pub fn run(&self, k: u8, program: &str, arguments: &[&str]) -> String {
-        let output = self
-            .place(k)
-            .command(program)
-            .args(arguments)
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {arguments:?}: {errors}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.place(k).output(program, arguments)
     }
 
     pub fn place(&self, k: u8) -> Place {
@@ -162,6 +120,16 @@ impl Hosts {
 
     pub fn address(&self, k: u8) -> IpAddr {
         IpAddr::from([10, 77, 0, k])
+    }
+
+    /// Where the bridge is.
+    pub fn bridge(&self) -> Place {
+        Place::Namespace(self.switch())
+    }
+
+    /// The bridge's port to host `k`.
+    pub fn port(&self, k: u8) -> String {
+        format!("v{k}")
     }
 
     fn host(&self, k: u8) -> String {
@@ -189,13 +157,28 @@ impl Drop for Hosts {
     }
 }
 
+/// A namespace in which nobody resolves a name.
+fn namespace(name: &str) {
+    let resolv_conf = resolv_conf(name);
+    fs::create_dir_all(resolv_conf.parent().unwrap()).unwrap();
+    fs::write(resolv_conf, NAMESERVER).unwrap();
+    ip(&["netns", "add", name]);
+    ip(&["-n", name, "link", "set", "lo", "up"]);
+}
+
+fn give(namespace: &str, interface: &str, address: IpAddr) {
+    let network = format!("{address}/24");
+    ip(&["-n", namespace, "addr", "add", &network, "dev", interface]);
+    ip(&["-n", namespace, "link", "set", interface, "up"]);
+}
+
 /// Removes what test programs left that were killed.
 fn sweep() {
     let listed = Command::new("ip").args(["netns", "list"]).output().unwrap();
     for line in String::from_utf8_lossy(&listed.stdout).lines() {
         let name = line.split(' ').next().unwrap_or_default();
         let owner = name
-            .strip_prefix("nsw-")
+            .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
             remove(name);
@@ -203,7 +186,12 @@ fn sweep() {
     }
 }
 
+/// With whoever still lives in it.
 fn remove(name: &str) {
+    let inhabitants = Command::new("ip").args(["netns", "pids", name]).output();
+    for id in String::from_utf8_lossy(&inhabitants.unwrap().stdout).lines() {
+        let _ = Command::new("kill").arg(id).output();
+    }
     let _ = Command::new("ip").args(["netns", "del", name]).output();
     let _ = fs::remove_dir_all(Path::new(NETNS).join(name));
 }
@@ -214,7 +202,5 @@ fn resolv_conf(host: &str) -> PathBuf {
 
 #[track_caller]
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {arguments:?}: {errors}");
+    Place::Here.output("ip", arguments);
 }

@@ -1,10 +1,8 @@
-//! Where a program runs: on this machine's own network, or on a host of the lab.
+//! Where a program runs: on this machine's own network, or on a host of the lab's.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::path::Path;
-use std::process::Command;
-use std::thread;
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{ffi::OsStr, fs::File, path::Path, process::Command, thread};
 
 use nix::sched::{CloneFlags, setns};
 
@@ -15,7 +13,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// A program there; the child is the program itself.
+    /// The program, to be started in this place; the child is the program itself.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         match self {
             Self::Here => Command::new(program),
@@ -25,6 +23,15 @@ impl Place {
                 command
             }
         }
+    }
+
+    /// Runs a program there to its end and returns what it says.
+    #[track_caller]
+    pub fn output(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.command(program).args(arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Does `work` there: sockets that it makes stay there.

@@ -1,5 +1,7 @@
 //! A published release with the keys that it takes.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,7 +14,7 @@ use ::narswarm::{
 };
 use serde_json::Value;
 
-use super::{Closure, Nix, Outcome, Place, narswarm, narswarm::PROGRAM};
+use super::{Nix, Outcome, PROGRAM, Place, narswarm};
 
 /// A channel's key and a key for narinfos: names and files.
 #[derive(Clone)]
@@ -25,29 +27,29 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Both of `narswarm keygen`.
+    pub fn generate(directory: &Path) -> Self {
+        Self::make_with(directory, |name, secret, public| {
+            keygen(name, secret, public);
+        })
+    }
+
     /// The channel's key is ours, the one for narinfos is Nix's.
     pub fn make(nix: &Nix, directory: &Path) -> Self {
+        Self::make_with(directory, |name, secret, public| {
+            let command = ["--generate-binary-cache-key", name, secret, public];
+            nix.run("nix-store", &command);
+        })
+    }
+
+    fn make_with(directory: &Path, narinfo_keygen: impl FnOnce(&str, &str, &str)) -> Self {
         fs::create_dir_all(directory).unwrap();
         let file = |name: &str| directory.join(name);
         let (channel_secret, channel) = (file("channel.sec"), file("channel.pub"));
-        let arguments = ["keygen", "lab-channel-1", "--secret"].map(Into::into);
-        narswarm(arguments.into_iter().chain([
-            channel_secret.clone(),
-            "--public".into(),
-            channel.clone(),
-        ]))
-        .success();
         let (narinfo_secret, narinfo) = (file("narinfo.sec"), file("narinfo.pub"));
-        let [secret, public] = [&narinfo_secret, &narinfo].map(|path| path.to_str().unwrap());
-        nix.run(
-            "nix-store",
-            &[
-                "--generate-binary-cache-key",
-                "lab-narinfo-1",
-                secret,
-                public,
-            ],
-        );
+        let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
+        keygen("lab-channel-1", &text(&channel_secret), &text(&channel));
+        narinfo_keygen("lab-narinfo-1", &text(&narinfo_secret), &text(&narinfo));
         let read = |path| fs::read_to_string(path).unwrap().trim().to_owned();
         Self {
             channel: read(channel),
@@ -56,6 +58,10 @@ impl Keys {
             narinfo_secret,
         }
     }
+}
+
+fn keygen(name: &str, secret: &str, public: &str) {
+    narswarm(["keygen", name, "--secret", secret, "--public", public]).success();
 }
 
 /// What to publish, and how.
@@ -77,15 +83,15 @@ pub struct Release {
 }
 
 impl Release {
-    /// The closure in its own store.
-    pub fn of(closure: &Closure, keys: &Keys, out: PathBuf) -> Self {
+    /// Paths of a chroot store.
+    pub fn of_store(root: &Path, paths: Vec<String>, keys: &Keys, out: PathBuf) -> Self {
         Self {
             channel: "lab".to_owned(),
             name: "r1".to_owned(),
             keys: keys.clone(),
             signs: true,
-            from: closure.root.to_str().unwrap().to_owned(),
-            paths: vec![closure.top.clone()],
+            from: root.to_str().unwrap().to_owned(),
+            paths,
             files: vec![],
             more: vec![],
             out,
@@ -141,13 +147,6 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Publishes `closure` from its store into `directory/release`, with new keys.
-    #[track_caller]
-    pub fn of(nix: &Nix, closure: &Closure, directory: &Path) -> Self {
-        let keys = Keys::make(nix, &directory.join("keys"));
-        Release::of(closure, &keys, directory.join("release")).publish()
-    }
-
     /// What its header says of its layers.
     pub fn layers(&self) -> Vec<LayerEntry> {
         let manifest = SignedManifest::parse(&fs::read(self.out.join("manifest")).unwrap());
@@ -175,17 +174,6 @@ impl Publication {
         let key = secret.trim().parse().unwrap();
         let pointer = Pointer::sign(&channel, sequence, manifest, &key).unwrap();
         pointer.encode()
-    }
-
-    /// The same of several paths.
-    #[track_caller]
-    pub fn of_all(nix: &Nix, closure: &Closure, tops: &[&str], directory: &Path) -> Self {
-        let keys = Keys::make(nix, &directory.join("keys"));
-        let release = Release {
-            paths: tops.iter().map(|top| (*top).to_owned()).collect(),
-            ..Release::of(closure, &keys, directory.join("release"))
-        };
-        release.publish()
     }
 
     #[track_caller]

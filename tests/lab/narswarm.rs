@@ -1,5 +1,7 @@
 //! One command of the program, run to its end.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::{ffi::OsStr, process::Command};
 
 use serde_json::Value;
