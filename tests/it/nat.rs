@@ -23,8 +23,8 @@ fn a_holder_behind_nat_dials_back() {
     let holder = Node::start_in(&inside, &holder);
     let status = holder.wait("port that is closed", |s| s["swarm"]["port"] == "closed");
     let why = status["swarm"]["nat"].as_str().unwrap();
-    assert!(why.contains("reached by none of 1 neighbours"), "{why}");
-    check_doctor(&holder, "reached by none of 1 neighbours");
+    assert!(why.contains("reached by no neighbour, 1 tried"), "{why}");
+    check_doctor(&holder, "reached by no neighbour, 1 tried");
     agent.wait("neighbour", |s| s["swarm"]["neighbours"] == 1);
 
     channel.fetch_from_swarm(&agent);
@@ -64,10 +64,10 @@ fn two_behind_nat_say_why_they_cannot_meet() {
         assert_eq!(agent.get(&channel.closure.top().narinfo()).status, 200);
         assert_eq!(agent.get(&channel.closure.top().nar()).status, 404);
         let why = status["swarm"]["nat"].as_str().unwrap_or_default();
-        why.contains("1 machines have what was asked for and are behind NAT as well")
+        why.contains("1 machine has what was asked for behind a NAT as well")
     });
-    check_doctor(&holder, "reached by none of");
-    check_doctor(&agent, "are behind NAT as well");
+    check_doctor(&holder, "reached by no neighbour");
+    check_doctor(&agent, "behind a NAT as well");
 }
 
 /// The doctor says what is wrong with the port, and what to do about it.

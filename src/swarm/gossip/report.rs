@@ -15,25 +15,28 @@ pub struct GossipReport {
 impl GossipReport {
     /// What a person should know of ports that cannot be reached.
     pub fn nat(&self, port: u16) -> Option<String> {
-        let Port::Closed(tried) = self.port else {
-            return (self.unreachable > 0).then(|| {
-                format!(
-                    "{} machines have what was asked for and cannot be reached (NAT or a firewall): they have to connect \
-                     to this one first, or a seedbox has to hold it",
-                    self.unreachable
-                )
-            });
+        let others = match self.unreachable {
+            0 => None,
+            1 => Some("1 machine has what was asked for".to_owned()),
+            others => Some(format!("{others} machines have what was asked for")),
         };
-        let ours = format!(
-            "port {port} of this machine was reached by none of {tried} neighbours (NAT or a firewall): forward or open \
-             it, so that others can fetch from here"
-        );
-        Some(match self.unreachable {
-            0 => ours,
-            others => format!(
-                "{ours}. {others} machines have what was asked for and are behind NAT as well: neither side can connect \
-                 to the other; one of both has to open its port, or a seedbox has to hold it"
-            ),
-        })
+        let ours = match self.port {
+            Port::Closed(tried) => Some(format!(
+                "port {port} of this machine was reached by no neighbour, {tried} tried (NAT or a firewall): forward or \
+                 open it, so that others can fetch from here"
+            )),
+            Port::Open | Port::Unknown => None,
+        };
+        match (ours, others) {
+            (ours, None) => ours,
+            (None, Some(others)) => Some(format!(
+                "{others} and cannot be reached (NAT or a firewall): it has to connect to this one first, or a seedbox has \
+                 to hold it"
+            )),
+            (Some(ours), Some(others)) => Some(format!(
+                "{ours}. {others} behind a NAT as well: neither side can connect to the other; one of both has to open its \
+                 port, or a seedbox has to hold it"
+            )),
+        }
     }
 }

@@ -40,7 +40,8 @@ impl Channel {
         self.stranger(name).link(self.publication.text("link"))
     }
 
-    fn stranger(&self, name: &str) -> NodeConfig {
+    /// An agent with an empty store that follows nothing.
+    pub fn stranger(&self, name: &str) -> NodeConfig {
         NodeConfig::agent(self.scratch.path(name), &self.store(name))
             .trust(&self.publication.keys.narinfo)
     }

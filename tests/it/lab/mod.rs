@@ -23,6 +23,7 @@ mod scripted_peer;
 mod stock_client;
 mod substitution;
 mod topic_peer;
+mod topic_tracker;
 
 pub use channel::Channel;
 pub use child_process::ChildProcess;
@@ -47,3 +48,4 @@ pub use shared::{
 pub use stock_client::{PORT, Stock, StockClient};
 pub use substitution::Substitution;
 pub use topic_peer::{TopicPeer, answer_for_the_topic_only, pointer_message, topic};
+pub use topic_tracker::TopicTracker;

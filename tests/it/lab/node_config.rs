@@ -25,6 +25,7 @@ pub struct NodeConfig {
     share: &'static str,
     discovery: String,
     peers: Vec<String>,
+    trackers: Vec<String>,
     channels: String,
 }
 
@@ -68,6 +69,7 @@ impl NodeConfig {
             share: "lan",
             discovery: "dht = false\nlsd = false\n".to_owned(),
             peers: vec![],
+            trackers: vec![],
             channels: String::new(),
         }
     }
@@ -163,6 +165,11 @@ impl NodeConfig {
         self
     }
 
+    pub fn tracker(mut self, url: &str) -> Self {
+        self.trackers.push(format!("\"{url}\""));
+        self
+    }
+
     pub fn trust(mut self, key: &str) -> Self {
         self.trusted.push(format!("\"{key}\""));
         self
@@ -230,12 +237,14 @@ recreate_nice = 0
 upload_limit = \"{}\"
 connections = {}
 peers = [{}]
+trackers = [{}]
 share = \"{}\"
 {}{}",
             self.listen,
             self.upload_limit,
             self.connections,
             self.peers.join(", "),
+            self.trackers.join(", "),
             self.share,
             self.peer_upload_limit,
             self.discovery,
