@@ -184,17 +184,17 @@ impl Connection {
                 gossip.pointers.offer_bytes(&pointer)?;
             }
             Message::Have(haves) => {
-                for have in &haves {
-                    neighbour.set_have(&layers, have)?;
+                if neighbour.set_have(&layers, &haves)? {
+                    gossip.holders_changed();
                 }
-                gossip.holders_changed();
             }
             Message::Getting(rows) => {
-                neighbour.set_getting(&layers, &rows)?;
-                gossip.holders_changed();
+                if neighbour.set_getting(&layers, &rows)? {
+                    gossip.holders_changed();
+                }
             }
             Message::WantInfo(rows) => {
-                let rows = layers.decode_all(&rows)?;
+                let rows = layers.decode_question(&rows)?;
                 let busy = self.answering.as_ref().is_some_and(|a| !a.is_finished());
                 if !neighbour.mute && !busy && neighbour.budget.takes_dicts(rows.len()) {
                     self.answering = Some(gossip.answer_infos(topic, neighbour, &rows));
@@ -202,7 +202,7 @@ impl Connection {
             }
             Message::Info(dicts) => gossip.questions.heard_infos(dicts),
             Message::WhoHas { id, rows } => {
-                let rows = layers.decode_all(&rows)?;
+                let rows = layers.decode_question(&rows)?;
                 let holders = if neighbour.budget.takes_rows(rows.len()) {
                     gossip.holders_for(topic, neighbour, rows)
                 } else {
@@ -211,10 +211,10 @@ impl Connection {
                 self.put(&Message::Has { id, holders });
             }
             Message::Has { id, holders } => {
-                gossip
-                    .questions
-                    .answered(neighbour, id, &holders, &layers)?;
-                gossip.holders_changed();
+                let questions = &gossip.questions;
+                if questions.answered(neighbour, id, &holders, &layers)? {
+                    gossip.holders_changed();
+                }
             }
             Message::DialBack { layer, row } => {
                 if neighbour.budget.takes_dial() {

@@ -10,6 +10,10 @@ use crate::torrent::InfoHash;
 use super::message::{LayerId, LayerRows, MAX_LAYERS};
 use super::row_set::{RowSet, RowSetError};
 
+/// Rows that one question names at most: a batch of payloads, each in a few layers. Far more than is asked, and little
+/// enough to be looked up at once.
+pub const MAX_ASKED: u32 = 8192;
+
 /// A row by its layer's name: row ids as they travel.
 pub type RowName = (LayerId, u32);
 
@@ -52,21 +56,39 @@ impl Layers {
         Some(self.0.get(layer)?.row(*row)?.info_hash())
     }
 
-    /// The rows that a neighbour names; `None` if the layer is unknown here.
-    pub fn decode(&self, rows: &LayerRows) -> Option<Result<RowSet, RowSetError>> {
-        let layer = self.0.get(&rows.layer)?;
-        Some(RowSet::decode(&rows.rows, layer.len()))
+    /// What one message says of the layers that are known here, each row once.
+    pub fn decode<'a>(
+        &self,
+        named: impl IntoIterator<Item = &'a LayerRows>,
+        at_most: u32,
+    ) -> Result<HashMap<LayerId, RowSet>, RowSetError> {
+        let mut sets: HashMap<LayerId, RowSet> = HashMap::new();
+        let mut left = at_most;
+        for part in named {
+            let Some(layer) = self.0.get(&part.layer) else {
+                continue;
+            };
+            let set = sets.entry(part.layer);
+            let set = set.or_insert_with(|| RowSet::new(layer.len()));
+            let before = set.len();
+            set.add(&part.rows, before.saturating_add(left))
+                .map_err(|error| match error {
+                    RowSetError::TooMany(_) => RowSetError::TooMany(at_most),
+                    error => error,
+                })?;
+            left -= set.len() - before;
+        }
+        Ok(sets)
     }
 
-    /// All rows of known layers that a neighbour names.
-    pub fn decode_all(&self, named: &[LayerRows]) -> Result<Vec<RowName>, RowSetError> {
-        let mut rows = Vec::new();
-        for part in named {
-            if let Some(set) = self.decode(part) {
-                rows.extend(set?.iter().map(|row| (part.layer, row)));
-            }
-        }
-        Ok(rows)
+    /// The rows of known layers that a question or its answer names.
+    pub fn decode_question(&self, named: &[LayerRows]) -> Result<Vec<RowName>, RowSetError> {
+        let sets = self.decode(named, MAX_ASKED)?;
+        let rows = sets.iter().flat_map(|(layer, set)| {
+            let rows = set.iter();
+            rows.map(move |row| (*layer, row))
+        });
+        Ok(rows.collect())
     }
 
     /// Rows as they are named to a neighbour.

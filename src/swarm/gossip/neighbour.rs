@@ -1,6 +1,6 @@
 //! One neighbour of a topic: where it is, what it says that it has, and whether that was true.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
-use super::layers::{Layers, RowName};
+use super::layers::{Layers, MAX_ASKED, RowName};
 use super::message::{Have, Hello, LayerId, LayerRows, Message};
 use super::row_set::{RowSet, RowSetError};
 
@@ -150,34 +150,34 @@ impl Neighbour {
         hello.is_some_and(|hello| hello.layers.contains(layer))
     }
 
-    /// Takes over a change of its have-map; what concerns layers that are unknown here is not kept.
-    pub fn set_have(&self, layers: &Layers, have: &Have) -> Result<(), RowSetError> {
-        let Some(rows) = layers.decode(&have.rows) else {
-            return Ok(());
-        };
-        let rows = rows?;
+    /// Takes over a change of its have-map; what concerns layers that are unknown here is not kept. Returns whether
+    /// anything is different from before.
+    pub fn set_have(&self, layers: &Layers, haves: &[Have]) -> Result<bool, RowSetError> {
+        let changes = layers.decode(haves.iter().map(|have| &have.rows), u32::MAX)?;
+        let fresh = haves.iter().filter(|have| have.fresh);
+        let fresh: HashSet<LayerId> = fresh.map(|have| have.rows.layer).collect();
         let mut said = self.lock();
-        if have.fresh {
-            said.haves.insert(have.rows.layer, rows);
-        } else if let Some(known) = said.haves.get_mut(&have.rows.layer) {
-            known.flip(&rows);
-        }
-        Ok(())
-    }
-
-    pub fn set_getting(&self, layers: &Layers, parts: &[LayerRows]) -> Result<(), RowSetError> {
-        let mut getting: HashMap<LayerId, RowSet> = HashMap::new();
-        for part in parts {
-            if let Some(rows) = layers.decode(part) {
-                let rows = rows?;
-                match getting.get_mut(&part.layer) {
-                    Some(known) => known.flip(&rows),
-                    None => drop(getting.insert(part.layer, rows)),
-                }
+        let mut different = false;
+        for (layer, change) in changes {
+            if fresh.contains(&layer) {
+                let before = said.haves.get(&layer);
+                different |= before != Some(&change);
+                said.haves.insert(layer, change);
+            } else if let Some(known) = said.haves.get_mut(&layer) {
+                different |= !change.is_empty();
+                known.flip(&change);
             }
         }
-        self.lock().getting = getting;
-        Ok(())
+        Ok(different)
+    }
+
+    /// Takes over what it downloads. Returns whether that is something else than before.
+    pub fn set_getting(&self, layers: &Layers, parts: &[LayerRows]) -> Result<bool, RowSetError> {
+        let getting = layers.decode(parts, MAX_ASKED)?;
+        let mut said = self.lock();
+        let different = said.getting != getting;
+        said.getting = getting;
+        Ok(different)
     }
 
     /// Forgets layers that are known here no longer.

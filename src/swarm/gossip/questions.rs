@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::torrent::{InfoDict, InfoHash};
 
-use super::layers::{Layers, RowName};
+use super::layers::{Layers, MAX_ASKED, RowName};
 use super::message::{Holder, Message, packed};
 use super::neighbour::{Neighbour, Way};
 use super::row_set::RowSetError;
@@ -54,6 +54,7 @@ struct Sought {
 /// A question on its way.
 struct Pending {
     neighbour: u64,
+    asked: Instant,
     rows: HashMap<RowName, InfoHash>,
 }
 
@@ -63,6 +64,20 @@ struct State {
     pending: HashMap<u64, Pending>,
     next_id: u64,
     infos: HashMap<InfoHash, Vec<oneshot::Sender<Arc<InfoDict>>>>,
+}
+
+impl State {
+    /// Takes a question back: its answer is waited for no more.
+    fn end(&mut self, id: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        let asked: HashSet<InfoHash> = pending.rows.values().copied().collect();
+        for info_hash in asked {
+            if let Some(sought) = self.sought.get_mut(&info_hash) {
+                sought.outstanding = sought.outstanding.saturating_sub(1);
+            }
+        }
+        Some(pending)
+    }
 }
 
 pub struct Questions {
@@ -139,6 +154,7 @@ impl Questions {
         });
         let rows: HashMap<RowName, InfoHash> = rows
             .filter(|((layer, _), _)| neighbour.knows(layer))
+            .take(MAX_ASKED as usize)
             .collect();
         if rows.is_empty() {
             return;
@@ -147,6 +163,11 @@ impl Questions {
         let asked: HashSet<InfoHash> = rows.values().copied().collect();
         let id = {
             let mut state = self.lock();
+            // Whoever has not answered before the same could be asked again never will.
+            let overdue = state.pending.iter();
+            let overdue = overdue.filter(|(_, pending)| pending.asked.elapsed() > FRESH);
+            let overdue: Vec<u64> = overdue.map(|(id, _)| *id).collect();
+            overdue.iter().for_each(|id| drop(state.end(*id)));
             state.next_id += 1;
             let id = state.next_id;
             asked.iter().for_each(|info_hash| {
@@ -155,7 +176,13 @@ impl Questions {
                 }
             });
             let neighbour = neighbour.id;
-            state.pending.insert(id, Pending { neighbour, rows });
+            let asked = Instant::now();
+            let pending = Pending {
+                neighbour,
+                asked,
+                rows,
+            };
+            state.pending.insert(id, pending);
             id
         };
         // So many rows are in few layers: one message, as a rule. What does not fit into it is not asked.
@@ -170,23 +197,23 @@ impl Questions {
         }
     }
 
-    /// A neighbour says who has some of what it was asked for.
+    /// A neighbour says who has some of what it was asked for. Returns whether that was waited for.
     pub fn answered(
         &self,
         neighbour: &Neighbour,
         id: u64,
         holders: &[Holder],
         layers: &Layers,
-    ) -> Result<(), RowSetError> {
+    ) -> Result<bool, RowSetError> {
         let asked = self.lock().pending.get(&id).map(|p| p.neighbour);
         if asked != Some(neighbour.id) {
-            return Ok(());
+            return Ok(false);
         }
         let Some(pending) = self.end(id) else {
-            return Ok(());
+            return Ok(false);
         };
         for holder in holders {
-            let rows = layers.decode_all(&holder.rows)?;
+            let rows = layers.decode_question(&holder.rows)?;
             let found = Found {
                 address: holder.address,
                 open: holder.open,
@@ -202,32 +229,20 @@ impl Questions {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A neighbour that left answers nothing any more.
     pub fn forget(&self, neighbour: u64) {
-        let ids: Vec<u64> = {
-            let state = self.lock();
-            let its = state
-                .pending
-                .iter()
-                .filter(|(_, p)| p.neighbour == neighbour);
-            its.map(|(id, _)| *id).collect()
-        };
-        ids.into_iter().for_each(|id| drop(self.end(id)));
+        let mut state = self.lock();
+        let its = state.pending.iter();
+        let its = its.filter(|(_, pending)| pending.neighbour == neighbour);
+        let its: Vec<u64> = its.map(|(id, _)| *id).collect();
+        its.iter().for_each(|id| drop(state.end(*id)));
     }
 
     fn end(&self, id: u64) -> Option<Pending> {
-        let mut state = self.lock();
-        let pending = state.pending.remove(&id)?;
-        let asked: HashSet<InfoHash> = pending.rows.values().copied().collect();
-        for info_hash in asked {
-            if let Some(sought) = state.sought.get_mut(&info_hash) {
-                sought.outstanding = sought.outstanding.saturating_sub(1);
-            }
-        }
-        Some(pending)
+        self.lock().end(id)
     }
 
     pub fn found(&self, info_hash: &InfoHash) -> Vec<Found> {
@@ -307,7 +322,8 @@ impl Questions {
                     batch.1.extend(&rows);
                 }
             }
-            for (neighbour, rows) in batches.into_values() {
+            for (neighbour, mut rows) in batches.into_values() {
+                rows.truncate(MAX_ASKED as usize);
                 let rows = layers.encode(rows);
                 for message in packed(rows, |rows| rows.rows.len(), Message::WantInfo) {
                     neighbour.tell(message);

@@ -25,6 +25,10 @@ pub enum RowSetError {
     EmptyRun,
     #[error("a row set that names row {0} of a layer with {1} rows")]
     Row(u64, u32),
+    #[error("a message that names a row twice")]
+    Twice,
+    #[error("a message that names more than {0} rows")]
+    TooMany(u32),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,10 +130,11 @@ impl RowSet {
         Some(if runs.len() <= bits.len() { runs } else { bits })
     }
 
-    /// Reads one part, of a layer with `rows` rows.
-    pub fn decode(encoded: &[u8], rows: u32) -> Result<Self, RowSetError> {
+    /// Reads one part into this set. The rows of a message are named once, and are `at_most` so many in this set: what
+    /// a few bytes say costs no more than the rows that there are.
+    pub fn add(&mut self, encoded: &[u8], at_most: u32) -> Result<(), RowSetError> {
         let (form, mut rest) = encoded.split_first().ok_or(RowSetError::CutOff)?;
-        let mut set = Self::new(rows);
+        let rows = self.rows;
         let outside = |row| RowSetError::Row(row, rows);
         match *form {
             RUNS => {
@@ -144,7 +149,8 @@ impl RowSet {
                     if row > rows.into() {
                         return Err(outside(row - 1));
                     }
-                    (start as u32..row as u32).for_each(|row| set.insert(row));
+                    self.count_in(take as u32, at_most)?;
+                    self.fill(start as u32, row as u32)?;
                 }
             }
             BITS => {
@@ -153,17 +159,49 @@ impl RowSet {
                 if first % 8 != 0 || end > u64::from(rows.next_multiple_of(8)) {
                     return Err(outside(end.saturating_sub(1)));
                 }
-                let at = first as usize / 8;
-                set.bits[at..at + rest.len()].copy_from_slice(rest);
-                set.count = rest.iter().map(|byte| byte.count_ones()).sum();
                 // Spare bits of the last byte are rows that do not exist.
-                if set.iter().any(|row| row >= rows) {
+                let spare = end.saturating_sub(rows.into()) as u32;
+                if rest.last().is_some_and(|byte| byte.trailing_zeros() < spare) {
                     return Err(outside(end - 1));
+                }
+                self.count_in(rest.iter().map(|byte| byte.count_ones()).sum(), at_most)?;
+                for (byte, more) in self.bits[first as usize / 8..].iter_mut().zip(rest) {
+                    if *byte & more != 0 {
+                        return Err(RowSetError::Twice);
+                    }
+                    *byte |= more;
                 }
             }
             form => return Err(RowSetError::Form(form)),
         }
-        Ok(set)
+        Ok(())
+    }
+
+    fn count_in(&mut self, more: u32, at_most: u32) -> Result<(), RowSetError> {
+        self.count = self.count.saturating_add(more);
+        match self.count > at_most {
+            true => Err(RowSetError::TooMany(at_most)),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts in a run of rows, none of which is there yet: whole bytes at once.
+    fn fill(&mut self, start: u32, end: u32) -> Result<(), RowSetError> {
+        let (first, last) = (start as usize / 8, (end - 1) as usize / 8);
+        for at in first..=last {
+            let mut run = 0xff;
+            if at == first {
+                run &= 0xff >> (start % 8);
+            }
+            if at == last {
+                run &= 0xff << (7 - (end - 1) % 8);
+            }
+            if self.bits[at] & run != 0 {
+                return Err(RowSetError::Twice);
+            }
+            self.bits[at] |= run;
+        }
+        Ok(())
     }
 }
 
@@ -204,9 +242,14 @@ mod tests {
     fn decoded(set: &RowSet, rows: u32) -> RowSet {
         let mut whole = RowSet::new(rows);
         for part in set.encode() {
-            whole.flip(&RowSet::decode(&part, rows).unwrap());
+            whole.add(&part, rows).unwrap();
         }
         whole
+    }
+
+    fn read(encoded: &[u8], rows: u32) -> Result<RowSet, RowSetError> {
+        let mut set = RowSet::new(rows);
+        set.add(encoded, rows).map(|()| set)
     }
 
     #[test]
@@ -230,7 +273,7 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let case = |encoded: &[u8], error: RowSetError| {
-            assert_eq!(RowSet::decode(encoded, 10), Err(error), "{encoded:?}");
+            assert_eq!(read(encoded, 10), Err(error), "{encoded:?}");
         };
         case(&[], RowSetError::CutOff);
         case(&[2, 0], RowSetError::Form(2));
@@ -245,9 +288,26 @@ mod tests {
         case(&[BITS, 8, 0x20], RowSetError::Row(15, 10));
         case(&[BITS, 3, 0x80], RowSetError::Row(10, 10));
         assert_eq!(
-            RowSet::decode(&[BITS, 8, 0x40], 10),
+            read(&[BITS, 8, 0x40], 10),
             Ok(RowSet::of(10, [9]))
         );
+    }
+
+    #[test]
+    fn a_row_is_named_once_and_rows_are_counted_before_they_are_put_in() {
+        let mut set = RowSet::new(1 << 20);
+        let all = RowSet::of(1 << 20, 0..1 << 20).encode();
+        set.add(&[RUNS, 3, 2, 1, 20], 100).unwrap();
+        assert_eq!(set, RowSet::of(1 << 20, (3..5).chain(6..26)));
+        let case = |encoded: &[u8], error: RowSetError| {
+            assert_eq!(set.clone().add(encoded, 100), Err(error), "{encoded:?}");
+        };
+        case(&[RUNS, 4, 1], RowSetError::Twice);
+        case(&[RUNS, 0, 9], RowSetError::Twice);
+        case(&[BITS, 0, 0x08], RowSetError::Twice);
+        case(&[RUNS, 30, 79], RowSetError::TooMany(100));
+        case(&all[0], RowSetError::TooMany(100));
+        set.add(&[RUNS, 30, 78], 100).unwrap();
     }
 
     proptest! {
@@ -266,7 +326,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), form in 0u8..3, rows in 1u32..3000) {
             let framed = [&[form], &bytes[..]].concat();
             for input in [&bytes, &framed] {
-                if let Ok(set) = RowSet::decode(input, rows) {
+                if let Ok(set) = read(input, rows) {
                     prop_assert!(set.iter().all(|row| row < rows));
                     prop_assert_eq!(set.iter().count() as u32, set.len());
                 }

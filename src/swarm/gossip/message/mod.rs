@@ -61,7 +61,7 @@ pub enum MessageError {
 /// A layer by the SHA-256 of its bytes.
 pub type LayerId = [u8; 32];
 
-/// Rows of one layer, in the form that `RowSet::decode` reads: only who has the layer knows how many there are.
+/// Rows of one layer, in the form that `RowSet::add` reads: only who has the layer knows how many there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerRows {
     pub layer: LayerId,
