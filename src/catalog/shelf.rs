@@ -139,9 +139,7 @@ impl Shelf {
                 sequence.to_string().as_bytes(),
             )?;
         }
-        if let Err(error) = self.prune() {
-            tracing::warn!(channel = %self.channel, %error, "what is not needed any more stays");
-        }
+        self.tidy(HashSet::new());
         Ok(())
     }
 
@@ -202,8 +200,22 @@ impl Shelf {
         Some((Arc::new(layer), file))
     }
 
-    fn prune(&self) -> Result<(), ShelfError> {
-        let (mut manifests, mut needed) = (HashSet::new(), HashSet::new());
+    /// Lets everything go that neither the kept manifests nor this one list. What a manifest brought that never became
+    /// whole is given up when the next one comes.
+    pub fn tidy_for(&self, manifest: &VerifiedManifest) {
+        let mut needed = HashSet::new();
+        need(manifest, &mut needed);
+        self.tidy(needed);
+    }
+
+    fn tidy(&self, needed: HashSet<String>) {
+        if let Err(error) = self.prune(needed) {
+            tracing::warn!(channel = %self.channel, %error, "what is not needed any more stays");
+        }
+    }
+
+    fn prune(&self, mut needed: HashSet<String>) -> Result<(), ShelfError> {
+        let mut manifests = HashSet::new();
         for sequence in self.sequences()? {
             if manifests.len() == self.keep {
                 break;
@@ -215,10 +227,7 @@ impl Shelf {
                 continue;
             };
             manifests.insert(sequence.to_string());
-            let header = manifest.header();
-            let layers = header.layers.iter().map(|entry| &entry.sha256);
-            let files = header.files.iter().map(|file| &file.sha256);
-            needed.extend(layers.chain(files).map(|sha256| HEXLOWER.encode(sha256)));
+            need(&manifest, &mut needed);
         }
         for (directory, needed) in [
             ("manifests", &manifests),
@@ -270,6 +279,14 @@ impl Shelf {
             .join("files")
             .join(HEXLOWER.encode(&file.sha256))
     }
+}
+
+/// The names of all that a manifest lists.
+fn need(manifest: &VerifiedManifest, needed: &mut HashSet<String>) {
+    let header = manifest.header();
+    let layers = header.layers.iter().map(|entry| &entry.sha256);
+    let files = header.files.iter().map(|file| &file.sha256);
+    needed.extend(layers.chain(files).map(|sha256| HEXLOWER.encode(sha256)));
 }
 
 fn is_file(listed: &ReleaseFile, bytes: &[u8]) -> bool {

@@ -51,6 +51,8 @@ pub enum FollowError {
     File { name: String, source: ReadError },
     #[error(transparent)]
     Shelf(#[from] ShelfError),
+    #[error("the work was stopped")]
+    Stopped,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,7 @@ pub struct ChannelStatus {
 }
 
 pub struct Channel {
-    shelf: Shelf,
+    shelf: Arc<Shelf>,
     topic: InfoHash,
     reader: Option<ManifestReader>,
     keep_files: bool,
@@ -131,7 +133,7 @@ impl Channel {
         let minimum = shelf.minimum_sequence().unwrap_or(newest);
         swarm.pointers().follow(name, &key, minimum);
         let channel = Self {
-            shelf,
+            shelf: Arc::new(shelf),
             topic: name.topic(&key),
             reader: ManifestReader::new(&options.source, swarm.downloads())?,
             keep_files: options.keep_files,
@@ -291,17 +293,24 @@ impl Channel {
             let found = header.sequence;
             return Err(FollowError::Pointed { pointed, found });
         }
+        // Layers that an earlier manifest brought, and that came to nothing, are not kept beside these.
+        self.shelf.tidy_for(&manifest);
         let mut layers = Vec::with_capacity(header.layers.len());
         for entry in &header.layers {
             let number = entry.number;
-            let refused = |source| FollowError::Layer { number, source };
-            let layer = match self.shelf.layer(entry) {
+            let refused = move |source| FollowError::Layer { number, source };
+            let (shelf, listed) = (self.shelf.clone(), entry.clone());
+            let layer = match off_thread(move || shelf.layer(&listed)).await? {
                 Some(layer) => layer,
                 None => {
                     let bytes = reader.layer(entry).await?;
-                    let layer = Layer::parse(bytes.clone(), entry).map_err(refused)?;
-                    self.shelf.put_layer(entry, &bytes)?;
-                    Arc::new(layer)
+                    let (shelf, listed) = (self.shelf.clone(), entry.clone());
+                    let kept = off_thread(move || {
+                        let layer = Layer::parse(bytes.clone(), &listed).map_err(refused)?;
+                        shelf.put_layer(&listed, &bytes)?;
+                        Ok::<_, FollowError>(layer)
+                    });
+                    Arc::new(kept.await??)
                 }
             };
             layer.check_references(header).map_err(refused)?;
@@ -374,6 +383,14 @@ impl Channel {
             last_error: self.errors.iter().flatten().next().cloned(),
         }
     }
+}
+
+/// Not on a thread that connections wait for: a layer may have 256 MiB.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, FollowError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| FollowError::Stopped)
 }
 
 /// Until there is a pointer beyond `sequence`.

@@ -14,8 +14,8 @@ use crate::torrent::MAX_LENGTH;
 
 use super::layer_encode::encode_layer;
 use super::limits::{
-    MAX_CA, MAX_KEY_NAMES, MAX_LAYER_BYTES, MAX_LAYERS, MAX_NAR_SIZE, MAX_ROWS, MAX_SIGNATURES,
-    is_label,
+    MAX_CA, MAX_KEY_NAMES, MAX_LAYER_BYTES, MAX_LAYERS, MAX_NAR_SIZE, MAX_RELEASE_BYTES, MAX_ROWS,
+    MAX_SIGNATURES, is_label,
 };
 use super::row_signatures::is_key_name;
 use super::{AssembleError, Header, Layer, LayerEntry, LiveRows, NewRow, Row, RowId};
@@ -88,6 +88,10 @@ pub fn assemble(
     layers.push(LayerEntry::of_new(number, system, count, &encoded)?);
     if layers.len() > MAX_LAYERS {
         return Err(AssembleError::TooManyLayers(layers.len()));
+    }
+    let bytes = layers.iter().map(|layer| layer.length).sum();
+    if bytes > MAX_RELEASE_BYTES {
+        return Err(AssembleError::ReleaseTooLarge(bytes));
     }
     Ok(Assembled {
         layers,

@@ -6,7 +6,7 @@ use crate::nix::StorePath;
 use crate::torrent::TorrentError;
 
 use super::LayerError;
-use super::limits::{MAX_KEY_NAMES, MAX_LAYER_BYTES, MAX_LAYERS, MAX_ROWS};
+use super::limits::{MAX_KEY_NAMES, MAX_LAYER_BYTES, MAX_LAYERS, MAX_RELEASE_BYTES, MAX_ROWS};
 
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum AssembleError {
@@ -45,6 +45,10 @@ pub enum AssembleError {
         "the release would have {0} layers, at most {MAX_LAYERS} are allowed: too many systems in one channel"
     )]
     TooManyLayers(usize),
+    #[error(
+        "the layers of the release would have {0} bytes, at most {MAX_RELEASE_BYTES} are allowed: split it into channels"
+    )]
+    ReleaseTooLarge(u64),
     #[error(
         "layer numbers are used up: publish without a previous release, under a new channel name"
     )]

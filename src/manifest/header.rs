@@ -16,8 +16,9 @@ use crate::torrent::InfoHash;
 use crate::torrent::bencode::{Reader, Writer};
 
 use super::limits::{
-    MAX_ADDRESSES, MAX_FILE_BYTES, MAX_FILES, MAX_LABEL, MAX_LAYER_BYTES, MAX_LAYERS, MAX_ROWS,
-    MAX_SEQUENCE, MAX_STORE_DIR, MAX_SYSTEMS, MAX_TRACKER_URL, is_label,
+    MAX_ADDRESSES, MAX_FILE_BYTES, MAX_FILES, MAX_LABEL, MAX_LAYER_BYTES, MAX_LAYERS,
+    MAX_RELEASE_BYTES, MAX_ROWS, MAX_SEQUENCE, MAX_STORE_DIR, MAX_SYSTEMS, MAX_TRACKER_URL,
+    is_label,
 };
 use super::{ChannelName, HeaderError, LayerEntry, LiveRows, ReleaseFile, TrackerUrl};
 
@@ -169,7 +170,10 @@ impl Header {
             }
             previous = number;
         }
-        Ok(())
+        match self.layers.iter().map(|layer| layer.length).sum() {
+            bytes if bytes > MAX_RELEASE_BYTES => Err(HeaderError::LayerBytes(bytes)),
+            _ => Ok(()),
+        }
     }
 }
 

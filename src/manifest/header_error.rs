@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::torrent::bencode::BencodeError;
 
-use super::limits::{MAX_LABEL, MAX_SEQUENCE};
+use super::limits::{MAX_LABEL, MAX_RELEASE_BYTES, MAX_SEQUENCE};
 
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum HeaderError {
@@ -34,6 +34,8 @@ pub enum HeaderError {
     LayerOrder { number: u32, previous: u32 },
     #[error("layer {number} has {length} bytes and {rows} rows: an empty layer is never made")]
     EmptyLayer { number: u32, length: u64, rows: u32 },
+    #[error("all layers together have {0} bytes, at most {MAX_RELEASE_BYTES} are allowed")]
+    LayerBytes(u64),
     #[error("layer {number} is for {system:?}, which the manifest header does not list")]
     LayerSystem { number: u32, system: String },
     #[error("the live bitmap of layer {number} {reason}")]

@@ -6,6 +6,8 @@ pub const MAX_ROWS: u32 = 1 << 20;
 pub const MAX_LAYER_BYTES: usize = 256 * 1024 * 1024;
 /// Layers of one header: half a year of weekly releases of two systems; more is slow to fetch afresh.
 pub const MAX_LAYERS: usize = 64;
+/// All layers of one header: they are kept in memory, and nixpkgs for four systems has a fifth of it.
+pub const MAX_RELEASE_BYTES: u64 = 512 * 1024 * 1024;
 /// A header: the live bitmaps of `MAX_LAYERS` layers of `MAX_ROWS` rows have 8 MiB.
 pub const MAX_HEADER_BYTES: usize = 9 * 1024 * 1024;
 /// The signed file: a header and its signatures.

@@ -161,7 +161,10 @@ impl RowSet {
                 }
                 // Spare bits of the last byte are rows that do not exist.
                 let spare = end.saturating_sub(rows.into()) as u32;
-                if rest.last().is_some_and(|byte| byte.trailing_zeros() < spare) {
+                if rest
+                    .last()
+                    .is_some_and(|byte| byte.trailing_zeros() < spare)
+                {
                     return Err(outside(end - 1));
                 }
                 self.count_in(rest.iter().map(|byte| byte.count_ones()).sum(), at_most)?;
@@ -287,10 +290,7 @@ mod tests {
         case(&[BITS, 8, 0x80, 0], RowSetError::Row(23, 10));
         case(&[BITS, 8, 0x20], RowSetError::Row(15, 10));
         case(&[BITS, 3, 0x80], RowSetError::Row(10, 10));
-        assert_eq!(
-            read(&[BITS, 8, 0x40], 10),
-            Ok(RowSet::of(10, [9]))
-        );
+        assert_eq!(read(&[BITS, 8, 0x40], 10), Ok(RowSet::of(10, [9])));
     }
 
     #[test]
