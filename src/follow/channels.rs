@@ -234,10 +234,11 @@ impl Channels {
             .filter(|r| self.is_for_this_store(r))
             .cloned()
             .collect();
-        for release in &ordered {
-            self.swarm
-                .add_peers(release.header().seedboxes.iter().copied());
-        }
+        let followed = self.followed();
+        let linked = followed.iter().flat_map(|f| f.options().source.peers());
+        let seedboxes = ordered.iter().flat_map(|r| &r.header().seedboxes);
+        self.swarm
+            .set_seedboxes(&linked.chain(seedboxes).copied().collect::<Vec<_>>());
         let newest = || releases.iter().filter_map(|kept| kept.first());
         let trackers = newest().flat_map(|release| {
             let trackers = release.header().trackers.iter().take(MAX_HEADER_TRACKERS);

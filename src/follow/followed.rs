@@ -38,7 +38,6 @@ impl Followed {
         swarm: &Swarm,
         stop: &CancellationToken,
     ) -> Result<Self, FollowError> {
-        swarm.add_peers(options.source.peers().iter().copied());
         let channel = Channel::open(options, state, swarm)?;
         Ok(Self {
             options: options.clone(),

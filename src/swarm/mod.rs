@@ -8,6 +8,7 @@ mod discovery;
 mod downloading;
 mod gossip;
 mod listener;
+mod networks;
 mod options;
 mod payloads;
 mod protocol;
@@ -257,11 +258,9 @@ impl Swarm {
         self.gossip.report()
     }
 
-    /// Peers that a verified manifest names.
-    pub fn add_peers(&self, peers: impl IntoIterator<Item = SocketAddr>) {
-        peers
-            .into_iter()
-            .for_each(|peer| self.peers.add(peer, PeerOrigin::Manifest));
+    /// Peers that verified manifests and the channels' links name, instead of those named before.
+    pub fn set_seedboxes(&self, seedboxes: &[SocketAddr]) {
+        self.peers.name(seedboxes);
     }
 
     /// Trackers and DHT nodes that the headers of the catalog name. Returns whether the trackers are others than before:

@@ -206,10 +206,14 @@ impl Dht {
         let target = Id::from(topic.info_hash.as_bytes());
         let found = node.get_peers(target).take(MAX_FOUND);
         let (port, peers) = (self.parts.listen.port(), self.parts.peers.clone());
-        let own = own_addresses();
+        let (own, policy) = (own_addresses(), self.parts.policy.clone());
+        let within_lan = self.is_within_lan();
         let read = found.for_each(|addresses| {
             for address in addresses.into_iter().take(MAX_FOUND) {
-                if address.port() != port || !own.contains(&IpAddr::V4(*address.ip())) {
+                let ip = IpAddr::V4(*address.ip());
+                let ourselves = address.port() == port && own.contains(&ip);
+                // Only a DHT of the LAN knows what is there: the world's would send us through our own networks.
+                if !ourselves && (within_lan || !policy.is_lan(ip)) {
                     peers.add(address.into(), PeerOrigin::Dht);
                 }
             }
@@ -279,14 +283,17 @@ impl Dht {
 
     /// Whether this machine may be named there: with `lan` only in a DHT that begins, by configuration, within the LAN.
     fn announces(&self) -> bool {
-        let (policy, configured) = (&self.parts.policy, &self.parts.configured);
-        match policy.share() {
+        match self.parts.policy.share() {
             Share::Off => false,
-            Share::Lan => {
-                !configured.is_empty() && configured.iter().all(|node| policy.allows(*node))
-            }
+            Share::Lan => self.is_within_lan(),
             Share::Public => true,
         }
+    }
+
+    /// Whether this DHT begins, by configuration, within the LAN.
+    fn is_within_lan(&self) -> bool {
+        let (policy, configured) = (&self.parts.policy, &self.parts.configured);
+        !configured.is_empty() && configured.iter().all(|node| policy.is_lan(node.ip()))
     }
 
     fn kept(&self) -> Vec<SocketAddrV4> {

@@ -1,16 +1,26 @@
 //! The peers that this machine knows of, and what was seen of them.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use rand::seq::SliceRandom;
 use tokio::sync::watch;
+
+use crate::swarm::networks::network_of;
 
 /// How many addresses are kept: far more than a download can use, and a bound on what a hostile tracker can fill.
 pub const MAX_PEERS: usize = 2000;
 /// How many peers one download is given.
 const MAX_CANDIDATES: usize = 80;
+/// Addresses of one network that come from strangers: whoever has a network does not have the book.
+const MAX_PER_NETWORK: usize = 64;
+/// Those of one network that a download is given before those of others.
+const CANDIDATES_PER_NETWORK: usize = 8;
+/// Addresses that multicast tells of; anybody on the LAN can invent some.
+const MAX_LAN: usize = 500;
 /// A peer that could not be reached is asked last for this long.
 const SHUNNED: Duration = Duration::from_secs(60);
 /// A peer that broke its word, or the protocol, is not asked at all for this long.
@@ -38,6 +48,10 @@ struct Known {
 }
 
 impl Known {
+    fn is_named(&self) -> bool {
+        matches!(self.origin, PeerOrigin::Manifest | PeerOrigin::Config)
+    }
+
     fn is_banned(&self) -> bool {
         self.banned.is_some_and(|at| at.elapsed() < BANNED)
     }
@@ -69,7 +83,9 @@ impl PeerBook {
                 seen.origin = seen.origin.max(origin);
                 return;
             }
-            if known.len() >= MAX_PEERS && !make_room(&mut known, origin) {
+            if !has_place(&known, address.ip(), origin)
+                || (known.len() >= MAX_PEERS && !make_room(&mut known, origin))
+            {
                 return;
             }
             known.insert(
@@ -95,11 +111,34 @@ impl PeerBook {
         }
     }
 
+    /// Manifests name these from now on. Whom they name no longer is one of many that peers tell of.
+    pub fn name(&self, addresses: &[SocketAddr]) {
+        let named: HashSet<&SocketAddr> = addresses.iter().collect();
+        for (address, known) in self.lock().iter_mut() {
+            if known.origin == PeerOrigin::Manifest && !named.contains(address) {
+                known.origin = PeerOrigin::Exchange;
+            }
+        }
+        for address in addresses {
+            self.add(*address, PeerOrigin::Manifest);
+        }
+    }
+
     /// Notes whether a connection to this peer came about.
     pub fn saw(&self, address: SocketAddr, reached: bool) {
         if let Some(known) = self.lock().get_mut(&address) {
             known.reached = reached;
             known.failed = (!reached).then(Instant::now);
+        }
+    }
+
+    /// Somebody listens there, and has not shown more. Of what only other peers tell that says nothing: any port does.
+    pub fn answered(&self, address: SocketAddr) {
+        if let Some(known) = self.lock().get_mut(&address)
+            && known.origin > PeerOrigin::Exchange
+        {
+            known.reached = true;
+            known.failed = None;
         }
     }
 
@@ -117,9 +156,14 @@ impl PeerBook {
 
     /// Whether the configuration or a verified manifest names this address.
     pub fn is_named(&self, address: &SocketAddr) -> bool {
+        self.lock().get(address).is_some_and(Known::is_named)
+    }
+
+    /// Whether they name this machine, at whatever port.
+    pub fn is_named_host(&self, address: IpAddr) -> bool {
         let known = self.lock();
-        let origin = known.get(address).map(|known| known.origin);
-        matches!(origin, Some(PeerOrigin::Manifest | PeerOrigin::Config))
+        let mut named = known.iter().filter(|(_, known)| known.is_named());
+        named.any(|(named, _)| named.ip() == address)
     }
 
     pub fn forget(&self, address: &SocketAddr) {
@@ -150,7 +194,8 @@ impl PeerBook {
         });
     }
 
-    /// The best peers first: configured before found, answering before silent.
+    /// The best peers first: configured before found, answering before silent, and among equals anybody, a few of each
+    /// network.
     pub fn candidates(&self) -> Vec<SocketAddr> {
         let mut all: Vec<(bool, PeerOrigin, SocketAddr)> = self
             .lock()
@@ -165,8 +210,16 @@ impl PeerBook {
                 )
             })
             .collect();
-        all.sort_unstable_by(|a, b| b.cmp(a));
-        all.into_iter()
+        all.shuffle(&mut rand::rng());
+        all.sort_by_key(|(answers, origin, _)| Reverse((*answers, *origin)));
+        let mut networks: HashMap<IpAddr, usize> = HashMap::new();
+        let (few, more): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, _, address)| {
+            let count = networks.entry(network_of(address.ip())).or_default();
+            *count += 1;
+            *count <= CANDIDATES_PER_NETWORK
+        });
+        few.into_iter()
+            .chain(more)
             .take(MAX_CANDIDATES)
             .map(|(_, _, address)| address)
             .collect()
@@ -193,12 +246,33 @@ impl PeerBook {
     }
 }
 
-/// Drops one address of an origin that says no more than `origin`, and that nobody has reached.
+/// Whether one more address of this origin is kept, whatever else there is.
+fn has_place(known: &HashMap<SocketAddr, Known>, address: IpAddr, origin: PeerOrigin) -> bool {
+    match origin {
+        PeerOrigin::Manifest | PeerOrigin::Config => true,
+        PeerOrigin::Lan => {
+            let lan = known.values().filter(|known| known.origin == origin);
+            lan.count() < MAX_LAN
+        }
+        PeerOrigin::Exchange | PeerOrigin::Dht | PeerOrigin::Tracker => {
+            let network = network_of(address);
+            let near = known.iter().filter(|(other, known)| {
+                known.origin <= PeerOrigin::Tracker && network_of(other.ip()) == network
+            });
+            near.count() < MAX_PER_NETWORK
+        }
+    }
+}
+
+/// Drops one address of an origin that says less than `origin`: one that nobody has reached, or of which only other
+/// peers tell. For one that is named any that is not will do.
 fn make_room(known: &mut HashMap<SocketAddr, Known>, origin: PeerOrigin) -> bool {
+    let named = matches!(origin, PeerOrigin::Manifest | PeerOrigin::Config);
     let worst = known
         .iter()
-        .filter(|(_, known)| !known.reached && known.origin < origin)
-        .min_by_key(|(_, known)| known.origin)
+        .filter(|(_, known)| known.origin < origin && !known.is_named())
+        .filter(|(_, known)| named || !known.reached || known.origin == PeerOrigin::Exchange)
+        .min_by_key(|(_, known)| (known.origin, known.reached))
         .map(|(address, _)| *address);
     worst.is_some_and(|worst| known.remove(&worst).is_some())
 }
@@ -208,7 +282,7 @@ mod tests {
     use super::*;
 
     fn address(i: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, (i / 1000) as u8], i + 1))
+        SocketAddr::from(([10, (i / 250) as u8, (i % 250) as u8, 1], i + 1))
     }
 
     #[test]
@@ -237,6 +311,7 @@ mod tests {
     fn what_peers_tell_of_is_asked_only_when_it_was_reached() {
         let book = PeerBook::default();
         (0..5000).for_each(|i| book.add(address(i), PeerOrigin::Exchange));
+        (0..5000).for_each(|i| book.answered(address(i)));
         assert!(book.candidates().is_empty());
         book.saw(address(7), true);
         assert_eq!(book.candidates(), [address(7)]);
@@ -246,5 +321,39 @@ mod tests {
         book.shun(address(7));
         assert!(book.is_shunned(address(7)) && book.reached().is_empty());
         assert_eq!(book.candidates(), [address(5001)]);
+    }
+
+    #[test]
+    fn one_network_has_neither_the_book_nor_a_download() {
+        let book = PeerBook::default();
+        for port in 1..3000 {
+            let invented = SocketAddr::from(([203, 0, 113, (port % 200) as u8], port));
+            book.add(invented, PeerOrigin::Exchange);
+            book.saw(invented, true);
+        }
+        assert_eq!(book.len(), MAX_PER_NETWORK);
+        (0..20).for_each(|i| book.add(address(i), PeerOrigin::Exchange));
+        (0..20).for_each(|i| book.saw(address(i), true));
+        let first = book.candidates();
+        let first = &first[..20 + CANDIDATES_PER_NETWORK];
+        assert!((0..20).all(|i| first.contains(&address(i))));
+    }
+
+    #[test]
+    fn nobody_keeps_out_those_who_are_named() {
+        let book = PeerBook::default();
+        (0..3000).for_each(|i| book.add(address(i), PeerOrigin::Tracker));
+        (0..3000).for_each(|i| book.saw(address(i), true));
+        assert_eq!(book.len(), MAX_PEERS);
+        let named = address(4000);
+        book.add(named, PeerOrigin::Manifest);
+        assert!(book.is_named(&named) && book.is_named_host(named.ip()));
+        // Multicast that is invented pushes nobody out who is named, and not everybody else.
+        (4001..6000).for_each(|i| book.add(address(i), PeerOrigin::Lan));
+        assert!(book.is_named(&named));
+        let lan = (4001..6000).filter(|i| book.dialable().contains(&address(*i)));
+        assert!(lan.count() <= MAX_LAN);
+        book.name(&[address(4001)]);
+        assert!(book.is_named(&address(4001)) && !book.is_named(&named));
     }
 }

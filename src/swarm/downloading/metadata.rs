@@ -45,8 +45,10 @@ pub enum MetadataError {
     Nobody { asked: usize },
     #[error("connecting: {0}")]
     Connect(std::io::Error),
+    #[error("no connection in time")]
+    Unreachable,
     #[error("no answer in time")]
-    Timeout,
+    Silent,
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error("the peer does not serve metadata")]
@@ -118,11 +120,14 @@ pub async fn fetch(
                     return Ok(info);
                 }
                 Err(error) => {
-                    let reached =
-                        !matches!(error, MetadataError::Connect(_) | MetadataError::Timeout);
-                    sources.peers().saw(address, reached);
-                    if reached {
-                        sources.gossip().disappointed(&info_hash, &address);
+                    match error {
+                        MetadataError::Connect(_) | MetadataError::Unreachable => {
+                            sources.peers().saw(address, false);
+                        }
+                        _ => {
+                            sources.peers().answered(address);
+                            sources.gossip().disappointed(&info_hash, &address);
+                        }
                     }
                     tracing::debug!(%address, %info_hash, %error, "no metadata from this peer");
                 }
@@ -144,7 +149,7 @@ async fn fetch_from(
 ) -> Result<InfoDict, MetadataError> {
     let connect = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
-        .map_err(|_| MetadataError::Timeout)?;
+        .map_err(|_| MetadataError::Unreachable)?;
     let stream = connect.map_err(MetadataError::Connect)?;
     let _ = stream.set_nodelay(true);
     timeout(
@@ -152,7 +157,7 @@ async fn fetch_from(
         converse(stream, info_hash, peer_id, opening),
     )
     .await
-    .map_err(|_| MetadataError::Timeout)?
+    .map_err(|_| MetadataError::Silent)?
 }
 
 async fn converse(

@@ -1,0 +1,37 @@
+//! How addresses of strangers are counted: by what one owner has of the address space.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What one owner mostly has: a /24, a /48.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    masked(address, 24, 48)
+}
+
+/// What one machine has: an IPv4 address, a /64.
+pub fn host_of(address: IpAddr) -> IpAddr {
+    masked(address, 32, 64)
+}
+
+fn masked(address: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << (32 - v4_bits))).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << (128 - v6_bits))).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_as_one() {
+        let case = |address: &str, network: &str, host: &str| {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(network_of(address).to_string(), network);
+            assert_eq!(host_of(address).to_string(), host);
+        };
+        case("192.0.2.77", "192.0.2.0", "192.0.2.77");
+        case("::ffff:192.0.2.77", "192.0.2.0", "192.0.2.77");
+        case("2001:db8:1:2:3::4", "2001:db8:1::", "2001:db8:1:2::");
+    }
+}
