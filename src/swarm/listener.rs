@@ -128,6 +128,8 @@ impl Entrance {
             holders: self.gossip.count_holders(&info_hash),
         };
         tokio::select! {
+            // What is not shared any more is not served once more.
+            biased;
             () = self.policy.refuses(address) => Ok(()),
             () = place.displaced() => Ok(()),
             served = self.seeder.serve(offer, peer, visit) => Ok(served?),

@@ -66,7 +66,21 @@ fn a_flood_ends_the_connection() {
         return;
     };
     let topic = topic(&lab.channel.publication);
-    let floods: [(&str, Vec<u8>); 4] = [
+    let layer = &lab.channel.publication.layers()[0];
+    let all_rows = [
+        b"d5:layer32:",
+        &layer.sha256[..],
+        b"4:rows3:\0\0",
+        &[layer.rows as u8],
+        b"e",
+    ];
+    let rows_again = [
+        &b"d7:who hasd2:idi1e4:rowsl"[..],
+        &all_rows.concat().repeat(64),
+        b"eee",
+    ];
+    let floods: [(&str, Vec<u8>); 5] = [
+        ("rows named twice", rows_again.concat()),
         ("questions", b"d7:who hasd2:idi1e4:rowslee1:xe".to_vec()),
         ("questions", b"d7:who hasd2:idi1e4:rowsleee".to_vec()),
         ("future messages", b"d6:futurei1ee".to_vec()),

@@ -1,6 +1,7 @@
 //! What this machine answers its neighbours: who else has something, info dicts, a connection back, peers.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,13 +67,15 @@ impl Gossip {
         holders
     }
 
-    /// Whether one neighbour may be told of another: who shares on its LAN is named there only.
+    /// Whether one neighbour may be told of another: what is on the LAN is named there only, and the rest if it is public.
     fn may_name(&self, neighbour: &Neighbour, to: &Neighbour) -> bool {
         let public = neighbour.hello().is_some_and(|hello| hello.public);
         !neighbour.mute
-            && (public
-                || (self.policy.is_lan(neighbour.address.ip())
-                    && self.policy.is_lan(to.address.ip())))
+            && if neighbour.is_near {
+                to.is_near
+            } else {
+                public
+            }
     }
 
     /// Sends the info dicts of these rows, as far as this machine has the rows; those that must be computed come last.
@@ -158,6 +161,7 @@ impl Gossip {
                 Some(())
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = gossip.policy.refuses(target) => {}
                 served = serve => if served.is_none() {
@@ -168,21 +172,21 @@ impl Gossip {
     }
 
     /// Addresses worth knowing for this neighbour: those that were reached, and may be named to it.
-    pub fn peers_for(&self, to: &Neighbour) -> Vec<std::net::SocketAddr> {
+    pub fn peers_for(&self, to: &Neighbour) -> Vec<SocketAddr> {
         let mut peers = self.peers.reached();
         let topics = self.topics();
-        let neighbours: Vec<Arc<Neighbour>> = topics.iter().flat_map(|t| t.neighbours()).collect();
-        peers.retain(|peer| {
-            let known = neighbours.iter().find(|n| n.contact() == Some(*peer));
-            let may = match known {
-                Some(neighbour) => self.may_name(neighbour, to),
-                // Nothing is known of its wishes: an address on the LAN stays there.
-                None => !self.policy.is_lan(peer.ip()) || self.policy.is_lan(to.address.ip()),
-            };
-            may && Some(*peer) != to.contact()
-        });
+        let neighbours = topics.iter().flat_map(|topic| topic.neighbours());
+        let neighbours: HashMap<SocketAddr, Arc<Neighbour>> = neighbours
+            .filter_map(|neighbour| Some((neighbour.contact()?, neighbour)))
+            .collect();
+        let own = to.contact();
+        let may = |peer: &SocketAddr| match neighbours.get(peer) {
+            _ if Some(*peer) == own => false,
+            Some(neighbour) => self.may_name(neighbour, to),
+            // Nothing is known of its wishes: an address on the LAN stays there.
+            None => to.is_near || !self.policy.is_lan(peer.ip()),
+        };
         peers.shuffle(&mut rand::rng());
-        peers.truncate(MAX_PEERS);
-        peers
+        peers.into_iter().filter(may).take(MAX_PEERS).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! What one neighbour may ask of us: buckets that fill again with time. A flood ends the connection.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
@@ -14,6 +15,8 @@ const ROWS: (u32, u32) = (100, 8192);
 const DICTS: (u32, u32) = (50, 4096);
 /// Connections that we open for a neighbour.
 const DIALS: (u32, u32) = (1, 16);
+/// Between two lists of peers.
+const PEERS_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct Budget {
     messages: DefaultDirectRateLimiter,
@@ -21,6 +24,8 @@ pub struct Budget {
     rows: DefaultDirectRateLimiter,
     dicts: DefaultDirectRateLimiter,
     dials: DefaultDirectRateLimiter,
+    /// `None` takes nothing.
+    peers: Option<DefaultDirectRateLimiter>,
 }
 
 impl Default for Budget {
@@ -31,6 +36,7 @@ impl Default for Budget {
             rows: bucket(ROWS),
             dicts: bucket(DICTS),
             dials: bucket(DIALS),
+            peers: Quota::with_period(PEERS_INTERVAL).map(RateLimiter::direct),
         }
     }
 }
@@ -51,6 +57,10 @@ impl Budget {
 
     pub fn takes_dial(&self) -> bool {
         takes(&self.dials, 1)
+    }
+
+    pub fn takes_peers(&self) -> bool {
+        self.peers.as_ref().is_some_and(|peers| takes(peers, 1))
     }
 }
 
@@ -81,5 +91,6 @@ mod tests {
         assert!(Budget::default().takes_rows(8192));
         assert!(!Budget::default().takes_rows(8193));
         assert!(Budget::default().takes_rows(0));
+        assert!(budget.takes_peers() && !budget.takes_peers());
     }
 }

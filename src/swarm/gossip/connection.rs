@@ -30,8 +30,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(90);
 const SILENCE: Duration = Duration::from_secs(200);
 /// Whoever finds all slots taken says hello and gets pointer and peers within this time.
 const VISIT: Duration = Duration::from_secs(10);
-/// Between two lists of peers to one neighbour; more from it is ignored.
-pub const PEERS_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Error)]
 pub enum ConnectionError {
@@ -70,7 +68,9 @@ pub struct Connection {
     write: OwnedWriteHalf,
     out: BytesMut,
     told: Told,
-    heard_peers: Option<std::time::Instant>,
+    /// Whether the neighbour has said hello.
+    introduced: bool,
+    has_slot: bool,
     answering: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -89,7 +89,8 @@ impl Connection {
             write: greeted.write,
             out: BytesMut::new(),
             told: Told::default(),
-            heard_peers: None,
+            introduced: false,
+            has_slot: false,
             answering: None,
         };
         (connection, greeted.reader)
@@ -107,8 +108,13 @@ impl Connection {
         let mut pointers = gossip.pointers.subscribe();
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         layers.mark_unchanged();
+        self.has_slot = true;
         self.put_hello();
         self.put_pointers();
+        if self.introduced {
+            self.put_holdings(&holdings.borrow_and_update().clone());
+            gossip.met(&self.topic, &neighbour);
+        }
         loop {
             self.flush().await?;
             tokio::select! {
@@ -157,7 +163,7 @@ impl Connection {
         self.put_pointers();
         self.flush().await?;
         let hello = async {
-            while self.neighbour.hello().is_none() {
+            while !self.introduced {
                 if let PeerMessage::Gossip(bytes) = reader.next().await? {
                     self.hear(&bytes)?;
                 }
@@ -183,6 +189,8 @@ impl Connection {
             Message::Pointer(pointer) => {
                 gossip.pointers.offer_bytes(&pointer)?;
             }
+            // Who is there comes first: who has no slot has no say, and costs little.
+            _ if !self.introduced => {}
             Message::Have(haves) => {
                 if neighbour.set_have(&layers, &haves)? {
                     gossip.holders_changed();
@@ -210,7 +218,8 @@ impl Connection {
                 };
                 self.put(&Message::Has { id, holders });
             }
-            Message::Has { id, holders } => {
+            Message::Has { id, mut holders } => {
+                holders.retain(|holder| gossip.may_tell(neighbour, holder.address));
                 let questions = &gossip.questions;
                 if questions.answered(neighbour, id, &holders, &layers)? {
                     gossip.holders_changed();
@@ -223,12 +232,8 @@ impl Connection {
             }
             Message::Seen { open, .. } => gossip.reach.heard(neighbour, open),
             Message::Peers(peers) => {
-                if self
-                    .heard_peers
-                    .is_none_or(|at| at.elapsed() >= PEERS_INTERVAL)
-                {
-                    self.heard_peers = Some(std::time::Instant::now());
-                    gossip.heard_peers(peers);
+                if neighbour.budget.takes_peers() {
+                    gossip.heard_peers(neighbour, peers);
                 }
             }
         }
@@ -236,21 +241,26 @@ impl Connection {
     }
 
     fn hear_hello(&mut self, hello: Hello) -> Result<(), ConnectionError> {
-        let first = self.neighbour.hello().is_none();
+        let first = !self.introduced;
+        self.introduced = true;
         self.told.hello(&hello);
         self.neighbour.set_hello(hello);
         let contact = self.neighbour.contact();
         if contact.is_some_and(|contact| self.gossip.peers.is_shunned(contact)) {
             return Err(ConnectionError::Shunned);
         }
-        let holdings = self.topic.watch_holdings().borrow().clone();
-        self.put_holdings(&holdings);
         if first {
             let peers = self.gossip.peers_for(&self.neighbour);
             if !peers.is_empty() {
                 self.put(&Message::Peers(peers));
             }
-            self.gossip.met(&self.topic, &self.neighbour);
+        }
+        if self.has_slot {
+            let holdings = self.topic.watch_holdings().borrow().clone();
+            self.put_holdings(&holdings);
+            if first {
+                self.gossip.met(&self.topic, &self.neighbour);
+            }
         }
         Ok(())
     }

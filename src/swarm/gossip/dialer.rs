@@ -26,6 +26,9 @@ const DIALLED: (usize, usize) = (3, 4);
 /// A full topic replaces one neighbour this often, to learn of others.
 const ROTATION: Duration = Duration::from_secs(600);
 
+/// Connections being opened.
+type Dialling = HashMap<(InfoHash, SocketAddr), Kind>;
+
 /// When an address may be dialled again.
 #[derive(Default)]
 struct Rests(HashMap<(InfoHash, SocketAddr), (Instant, u32)>);
@@ -51,22 +54,22 @@ impl Gossip {
     /// Dials until the program stops.
     pub(super) async fn keep_slots_filled(self: Arc<Self>) {
         let mut rests = Rests::default();
-        let mut dialling: HashSet<(InfoHash, SocketAddr)> = HashSet::new();
+        let mut dialling = Dialling::new();
         let mut dials: JoinSet<(InfoHash, SocketAddr, bool)> = JoinSet::new();
         let mut changes = self.peers.changes();
         let mut rotated = Instant::now();
         loop {
             let topics = self.topics();
             for topic in &topics {
-                for address in self.candidates(topic) {
-                    if dials.len() >= MAX_DIALLING {
-                        break;
-                    }
-                    if dialling.contains(&(topic.hash, address)) || rests.rests(topic.hash, address)
-                    {
-                        continue;
-                    }
-                    dialling.insert((topic.hash, address));
+                let mut candidates = self.candidates(topic);
+                candidates.retain(|(_, address)| {
+                    !dialling.contains_key(&(topic.hash, *address))
+                        && !rests.rests(topic.hash, *address)
+                });
+                while dials.len() < MAX_DIALLING
+                    && let Some((kind, address)) = take_fairly(&mut candidates, &dialling)
+                {
+                    dialling.insert((topic.hash, address), kind);
                     let (gossip, topic) = (self.clone(), topic.clone());
                     let dial = async move {
                         let stayed = gossip.dial(topic.clone(), address).await;
@@ -99,7 +102,7 @@ impl Gossip {
     }
 
     /// Addresses that would get a slot, the best first.
-    fn candidates(&self, topic: &Topic) -> Vec<SocketAddr> {
+    fn candidates(&self, topic: &Topic) -> Vec<(Kind, SocketAddr)> {
         let neighbours = topic.neighbours();
         let connected: HashSet<SocketAddr> =
             neighbours.iter().filter_map(|n| n.contact()).collect();
@@ -115,8 +118,44 @@ impl Gossip {
             .filter(|address| !connected.contains(address))
             .map(|address| (self.kind(&address), address))
             .filter(|(kind, _)| room(*kind))
+            .filter(|(kind, address)| {
+                *kind != Kind::Stranger || !topic.is_crowded(address.ip(), self.limit)
+            })
             .collect();
         kinds.sort_by_key(|(kind, _)| *kind as u8);
-        kinds.into_iter().map(|(_, address)| address).collect()
+        kinds
+    }
+}
+
+/// Takes the best candidate of the kind that is being dialled least: whoever tells of many addresses of one kind does
+/// not keep the others waiting.
+fn take_fairly(
+    candidates: &mut Vec<(Kind, SocketAddr)>,
+    dialling: &Dialling,
+) -> Option<(Kind, SocketAddr)> {
+    let running = |kind: Kind| dialling.values().filter(|other| **other == kind).count();
+    let next = candidates.iter().enumerate();
+    let (next, _) = next.min_by_key(|(_, (kind, _))| running(*kind))?;
+    Some(candidates.remove(next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_dialled() {
+        let address = |i: usize| SocketAddr::from(([10, 0, 0, 1], i as u16 + 1));
+        let mut candidates: Vec<(Kind, SocketAddr)> =
+            (0..20).map(|i| (Kind::Lan, address(i))).collect();
+        candidates.extend((20..22).map(|i| (Kind::Stranger, address(i))));
+        let mut dialling = Dialling::new();
+        for _ in 0..MAX_DIALLING {
+            let (kind, address) = take_fairly(&mut candidates, &dialling).unwrap();
+            dialling.insert((InfoHash::from_bytes([1; 20]), address), kind);
+        }
+        let strangers = dialling.values().filter(|kind| **kind == Kind::Stranger);
+        assert_eq!(strangers.count(), 2);
+        assert_eq!(dialling.len(), MAX_DIALLING);
     }
 }

@@ -13,6 +13,7 @@ mod holders;
 #[cfg(test)]
 pub mod lab;
 mod layers;
+mod memory;
 mod message;
 mod neighbour;
 mod questions;
@@ -22,12 +23,13 @@ mod row_set;
 mod told;
 mod topic;
 mod upkeep;
+mod visitors;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,18 +52,16 @@ pub use row_set::RowSet;
 
 use connection::{Connection, ConnectionError};
 use greeting::Greeted;
-use message::Hello;
+use memory::Memory;
+use message::{Hello, Message};
 use neighbour::{Introduction, Neighbour};
 use questions::{Questions, Queues};
 use reach::Reach;
 use topic::{Kind, Topic};
+use visitors::{Visit, Visitors};
 
 /// Messages that wait for a neighbour to take them.
 const OUTBOX: usize = 64;
-/// Connections of strangers from one network (a /24, a /48): one part of the slots in so many.
-const PER_NETWORK: usize = 4;
-/// Connections that came in and have no slot yet: each may stay some seconds.
-const VISITORS: usize = 64;
 /// Uploads over connections that we opened ourselves, of all neighbours.
 const MAX_DIALLED_BACK: usize = 128;
 
@@ -98,7 +98,8 @@ pub struct Gossip {
     /// Rises when somebody may have something that nobody had before.
     news: watch::Sender<u64>,
     /// Those who came in and have no slot yet.
-    visitors: Arc<Semaphore>,
+    visitors: Arc<Visitors>,
+    memory: Memory,
     /// Connections that we opened because a neighbour asked.
     dialled_back: Arc<Semaphore>,
     /// Wakes the look through what this machine has.
@@ -113,7 +114,23 @@ enum Entry {
     /// Whoever dialled is told.
     Dialled(oneshot::Sender<()>),
     /// The place of a visitor is free again.
-    Came(OwnedSemaphorePermit),
+    Came(Visit),
+}
+
+/// The slot of a neighbour: whichever way its connection ends, nobody waits for it any more.
+struct Slot<'a> {
+    gossip: &'a Gossip,
+    topic: &'a Topic,
+    neighbour: &'a Neighbour,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.topic.leave(self.neighbour);
+        self.gossip.questions.forget(self.neighbour.id);
+        self.gossip.reach.forget(self.neighbour.id);
+        self.gossip.holders_changed();
+    }
 }
 
 impl Gossip {
@@ -135,7 +152,8 @@ impl Gossip {
             reach: Reach::default(),
             dial_backs: DialBacks::default(),
             news: watch::Sender::new(0),
-            visitors: Arc::new(Semaphore::new(VISITORS)),
+            visitors: Arc::default(),
+            memory: Memory::default(),
             dialled_back: Arc::new(Semaphore::new(MAX_DIALLED_BACK)),
             releases: watch::Sender::new(0),
             next_id: AtomicU64::new(0),
@@ -180,7 +198,11 @@ impl Gossip {
         let Some(topic) = self.topics().into_iter().find(|t| t.hash == hash) else {
             return;
         };
-        let Ok(visit) = self.visitors.clone().try_acquire_owned() else {
+        let kind = self.kind_of_comer(address.ip());
+        if self.memory.is_banned(address.ip()) {
+            return;
+        }
+        let Some(visit) = self.visitors.take(kind, address.ip()) else {
             return;
         };
         let speak = async {
@@ -204,7 +226,7 @@ impl Gossip {
                     ConnectionError::Connect(_) | ConnectionError::Silent => {
                         self.peers.saw(address, false);
                     }
-                    _ => self.peers.saw(address, true),
+                    _ => self.peers.answered(address),
                 }
                 return false;
             }
@@ -241,21 +263,43 @@ impl Gossip {
             our_id: self.peer_id,
             mute: !self.policy.allows(address),
             is_near: self.policy.is_lan(address.ip()),
+            budget: self.memory.budget(address.ip()),
             stop: self.stop.child_token(),
             outbox,
         }));
+        let spoken = self
+            .converse(topic, &neighbour, greeted, entry, messages)
+            .await;
+        let budget = neighbour.budget.clone();
+        self.memory.left(address.ip(), budget);
+        if let Err(
+            ConnectionError::Flood | ConnectionError::Message(_) | ConnectionError::Rows(_),
+        ) = spoken
+        {
+            self.shun(&neighbour);
+        }
+        spoken
+    }
+
+    async fn converse(
+        self: &Arc<Self>,
+        topic: &Arc<Topic>,
+        neighbour: &Arc<Neighbour>,
+        greeted: Greeted,
+        entry: Entry,
+        messages: mpsc::Receiver<Message>,
+    ) -> Result<(), ConnectionError> {
+        let address = neighbour.address;
         let kind = self.kind(&address);
-        let crowded = kind == Kind::Stranger
-            && !neighbour.dialled
-            && topic.strangers_near(address.ip()) >= self.limit.div_ceil(PER_NETWORK);
-        let admitted = !crowded && topic.admit(&neighbour, kind, self.limit);
+        let crowded = kind == Kind::Stranger && topic.is_crowded(address.ip(), self.limit);
+        let admitted = !crowded && topic.admit(neighbour, kind, self.limit);
         let (mut connection, mut reader) =
             Connection::new(self.clone(), topic.clone(), neighbour.clone(), greeted);
         if !admitted {
             connection.receive_visitor(&mut reader).await?;
             let kind = self.kind(&neighbour.contact().unwrap_or(address));
-            let admitted = (kind != Kind::Stranger && topic.admit(&neighbour, kind, self.limit))
-                || (!crowded && topic.admit_lonely(&neighbour, kind, self.limit));
+            let admitted = (kind != Kind::Stranger && topic.admit(neighbour, kind, self.limit))
+                || (!crowded && topic.admit_lonely(neighbour, kind, self.limit));
             if !admitted {
                 return Err(ConnectionError::Full);
             }
@@ -264,18 +308,12 @@ impl Gossip {
             Entry::Dialled(admitted) => drop(admitted.send(())),
             Entry::Came(visit) => drop(visit),
         }
-        let spoken = connection.run(reader, messages).await;
-        topic.leave(&neighbour);
-        self.questions.forget(neighbour.id);
-        self.reach.forget(neighbour.id);
-        self.holders_changed();
-        if let Err(
-            ConnectionError::Flood | ConnectionError::Message(_) | ConnectionError::Rows(_),
-        ) = spoken
-        {
-            self.shun(&neighbour);
-        }
-        spoken
+        let _slot = Slot {
+            gossip: self,
+            topic,
+            neighbour,
+        };
+        connection.run(reader, messages).await
     }
 
     /// What this machine says of itself to a neighbour.
@@ -306,10 +344,15 @@ impl Gossip {
         self.holders_changed();
     }
 
-    fn heard_peers(&self, peers: Vec<SocketAddr>) {
-        for peer in peers {
+    fn heard_peers(&self, from: &Neighbour, peers: Vec<SocketAddr>) {
+        for peer in peers.into_iter().filter(|peer| self.may_tell(from, *peer)) {
             self.peers.add(peer, PeerOrigin::Exchange);
         }
+    }
+
+    /// Whether a neighbour can know of this address: nobody far away sends us through our own networks.
+    fn may_tell(&self, neighbour: &Neighbour, address: SocketAddr) -> bool {
+        neighbour.is_near || !self.policy.is_lan(address.ip())
     }
 
     /// An address of which others told, or which came to us, turned out to be good.
@@ -325,6 +368,9 @@ impl Gossip {
     fn shun(&self, neighbour: &Neighbour) {
         let address = neighbour.contact().unwrap_or(neighbour.address);
         self.peers.shun(address);
+        if !neighbour.dialled {
+            self.memory.ban(neighbour.address.ip());
+        }
     }
 
     pub fn report(&self) -> GossipReport {
@@ -341,6 +387,17 @@ impl Gossip {
             Kind::Named
         } else if self.policy.is_lan(address.ip()) {
             Kind::Lan
+        } else {
+            Kind::Stranger
+        }
+    }
+
+    /// Who comes in is at a port that says nothing of who it is.
+    fn kind_of_comer(&self, address: IpAddr) -> Kind {
+        if self.policy.is_lan(address) {
+            Kind::Lan
+        } else if self.peers.is_named_host(address) {
+            Kind::Named
         } else {
             Kind::Stranger
         }

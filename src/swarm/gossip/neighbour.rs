@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ pub struct Neighbour {
     /// Whether it is on this machine's own networks.
     pub is_near: bool,
     pub since: Instant,
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// Ends the connection.
     pub stop: CancellationToken,
     outbox: mpsc::Sender<Message>,
@@ -67,6 +67,7 @@ pub struct Introduction {
     pub our_id: [u8; 20],
     pub mute: bool,
     pub is_near: bool,
+    pub budget: Arc<Budget>,
     pub stop: CancellationToken,
     pub outbox: mpsc::Sender<Message>,
 }
@@ -81,6 +82,7 @@ impl Neighbour {
             our_id,
             mute,
             is_near,
+            budget,
             stop,
             outbox,
         } = introduction;
@@ -93,12 +95,17 @@ impl Neighbour {
             mute,
             is_near,
             since: Instant::now(),
-            budget: Budget::default(),
+            budget,
             stop,
             outbox,
             strikes: AtomicU32::new(0),
             said: Mutex::default(),
         }
+    }
+
+    /// Whether both connections lead to one machine. Everybody is shown a peer id: a copy of it comes from elsewhere.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.peer_id == other.peer_id && self.address.ip() == other.address.ip()
     }
 
     /// Of two connections between the same two, the one that the smaller id opened is kept.

@@ -1,7 +1,7 @@
 //! One topic: the channel's layers, what this machine has of them, and its bounded number of neighbours.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom;
 use tokio::sync::watch;
 
 use crate::catalog::Release;
+use crate::swarm::networks::network_of;
 use crate::torrent::InfoHash;
 
 use super::layers::{Layers, RowName};
@@ -20,6 +21,8 @@ use super::row_set::RowSet;
 /// neighbours on the LAN: they come in even when all slots are taken. Another stays with those that only say themselves
 /// that they are seedboxes, once they have a slot.
 const RESERVE: usize = 4;
+/// Strangers from one network (a /24, a /48) get one part of the slots in so many.
+const PER_NETWORK: usize = 4;
 /// One that has hardly any neighbours is let in in the place of another, this often: nobody is left alone by a full
 /// swarm, and nobody pushes out our neighbours quickly.
 const MERCY_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,7 +37,7 @@ pub struct Holdings {
 }
 
 /// Why a neighbour is worth a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// An address that the configuration or a verified manifest names.
     Named,
@@ -134,10 +137,7 @@ impl Topic {
     /// Gives the new neighbour a slot, in the place of another if need be; false if there is none for it.
     pub fn admit(&self, new: &Arc<Neighbour>, kind: Kind, limit: usize) -> bool {
         let mut slots = self.slots();
-        let same = slots
-            .taken
-            .iter()
-            .find(|(_, known)| known.peer_id == new.peer_id);
+        let same = slots.taken.iter().find(|(_, known)| known.is_same(new));
         if let Some((_, known)) = same {
             // Both dialled each other: the one that the smaller id dialled stays, and both sides see the same.
             let keeps_new = (new.dialled != known.dialled) && new.outranks(known);
@@ -153,7 +153,7 @@ impl Topic {
             if !reserved {
                 return false;
             }
-            let Some(victim) = slots.victim(limit) else {
+            let Some(victim) = slots.victim(limit, |_| true) else {
                 return false;
             };
             slots.evict(victim);
@@ -169,11 +169,12 @@ impl Topic {
             .mercy
             .is_some_and(|last| last.elapsed() < MERCY_INTERVAL);
         let lonely = new.hello().is_some_and(|hello| hello.neighbours <= LONELY);
-        let twice = slots.taken.iter().any(|(_, n)| n.peer_id == new.peer_id);
+        let twice = slots.taken.iter().any(|(_, n)| n.is_same(new));
         if lately || !lonely || twice {
             return false;
         }
-        let Some(victim) = slots.victim(limit) else {
+        // Whom we dialled we chose ourselves.
+        let Some(victim) = slots.victim(limit, |n| !n.dialled) else {
             return false;
         };
         slots.mercy = Some(Instant::now());
@@ -201,18 +202,20 @@ impl Topic {
     pub fn rotate(&self, limit: usize) {
         let mut slots = self.slots();
         if slots.taken.len() >= limit
-            && let Some(victim) = slots.victim(limit)
+            && let Some(victim) = slots.victim(limit, |_| true)
         {
             slots.evict(victim);
         }
     }
 
-    /// Strangers of one network: they cannot take all slots.
-    pub fn strangers_near(&self, address: IpAddr) -> usize {
-        let near = |n: &&(Kind, Arc<Neighbour>)| {
-            n.0 == Kind::Stranger && !n.1.dialled && network(n.1.address) == network_of(address)
+    /// Whether strangers of this address's network have all the slots that one network gets.
+    pub fn is_crowded(&self, address: IpAddr, limit: usize) -> bool {
+        let network = network_of(address);
+        let near = |(kind, n): &&(Kind, Arc<Neighbour>)| {
+            matches!(kind, Kind::Stranger | Kind::Seedbox) && network_of(n.address.ip()) == network
         };
-        self.slots().taken.iter().filter(near).count()
+        let slots = self.slots();
+        slots.taken.iter().filter(near).count() >= limit.div_ceil(PER_NETWORK)
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -226,12 +229,12 @@ impl Slots {
     }
 
     /// Someone of no kind with a claim, picked at random: who comes cannot choose whom it pushes out.
-    fn victim(&self, limit: usize) -> Option<u64> {
+    fn victim(&self, limit: usize, may_go: impl Fn(&Neighbour) -> bool) -> Option<u64> {
         let claims = |kind: Kind| kind != Kind::Stranger && self.of(kind) <= limit / RESERVE;
         let free: Vec<u64> = self
             .taken
             .iter()
-            .filter(|(kind, _)| !claims(*kind))
+            .filter(|(kind, n)| !claims(*kind) && may_go(n))
             .map(|(_, n)| n.id)
             .collect();
         free.choose(&mut rand::rng()).copied()
@@ -247,26 +250,10 @@ impl Slots {
     }
 }
 
-/// What one owner mostly has: a /24, a /48.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            IpAddr::from([a, b, c, 0])
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, ..] = v6.segments();
-            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
-        }
-    }
-}
-
-fn network(address: SocketAddr) -> IpAddr {
-    network_of(address.ip())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
@@ -277,19 +264,34 @@ mod tests {
     const LIMIT: usize = 8;
 
     fn neighbour(id: u64, dialled: bool) -> Arc<Neighbour> {
+        neighbour_at([192, 0, 2, id as u8], id, dialled)
+    }
+
+    fn neighbour_at(ip: [u8; 4], id: u64, dialled: bool) -> Arc<Neighbour> {
         let mut peer_id = [0; 20];
         peer_id[..8].copy_from_slice(&id.to_be_bytes());
         Arc::new(Neighbour::new(Introduction {
             id,
-            address: SocketAddr::from(([192, 0, 2, id as u8], 6881)),
+            address: SocketAddr::from((ip, 6881)),
             dialled,
             peer_id,
             our_id: [9; 20],
             mute: false,
             is_near: false,
+            budget: Arc::default(),
             stop: CancellationToken::new(),
             outbox: mpsc::channel(1).0,
         }))
+    }
+
+    fn hello(neighbours: u64) -> Hello {
+        Hello {
+            layers: vec![],
+            neighbours,
+            port: 1,
+            public: true,
+            seedbox: false,
+        }
     }
 
     fn topic() -> Topic {
@@ -337,13 +339,6 @@ mod tests {
     fn the_lonely_are_let_in_now_and_then() {
         let topic = topic();
         (0..8).for_each(|id| assert!(topic.admit(&neighbour(id, false), Kind::Stranger, LIMIT)));
-        let hello = |neighbours| Hello {
-            layers: vec![],
-            neighbours,
-            port: 1,
-            public: true,
-            seedbox: false,
-        };
         let busy = neighbour(20, false);
         busy.set_hello(hello(7));
         assert!(!topic.admit_lonely(&busy, Kind::Stranger, LIMIT));
@@ -365,5 +360,30 @@ mod tests {
         assert!(other.admit(&neighbour(1, true), Kind::Lan, LIMIT));
         assert!(other.admit(&neighbour(1, false), Kind::Lan, LIMIT));
         assert_eq!(other.count(), 1);
+    }
+
+    #[test]
+    fn a_copied_peer_id_pushes_nobody_out() {
+        let topic = topic();
+        let known = neighbour(1, false);
+        let copy = neighbour_at([198, 51, 100, 1], 1, true);
+        assert!(topic.admit(&known, Kind::Stranger, LIMIT));
+        assert!(topic.admit(&copy, Kind::Stranger, LIMIT));
+        assert!(!known.stop.is_cancelled());
+        assert_eq!(topic.count(), 2);
+    }
+
+    #[test]
+    fn one_network_does_not_fill_the_slots_and_mercy_spares_whom_we_dialled() {
+        let topic = topic();
+        for id in 0..LIMIT as u64 {
+            let crowded = topic.is_crowded([192, 0, 2, 77].into(), LIMIT);
+            assert_eq!(crowded, id >= (LIMIT / PER_NETWORK) as u64);
+            topic.admit(&neighbour(id, true), Kind::Stranger, LIMIT);
+        }
+        assert!(!topic.is_crowded([192, 0, 3, 77].into(), LIMIT));
+        let lonely = neighbour(20, false);
+        lonely.set_hello(hello(0));
+        assert!(!topic.admit_lonely(&lonely, Kind::Stranger, LIMIT));
     }
 }
