@@ -1,4 +1,4 @@
-//! How addresses of strangers are counted: by what one owner has of the address space.
+//! What addresses say of their owners: which belong together, and which mean something in one place only.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,6 +10,18 @@ pub fn network_of(address: IpAddr) -> IpAddr {
 /// What one machine has: an IPv4 address, a /64.
 pub fn host_of(address: IpAddr) -> IpAddr {
     masked(address, 32, 64)
+}
+
+/// Whether `asker` may be told of `address`: what is behind a router stays there.
+pub fn may_be_told(asker: IpAddr, address: IpAddr) -> bool {
+    is_private(asker) || !is_private(address)
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
+    }
 }
 
 fn masked(address: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
@@ -33,5 +45,19 @@ mod tests {
         case("192.0.2.77", "192.0.2.0", "192.0.2.77");
         case("::ffff:192.0.2.77", "192.0.2.0", "192.0.2.77");
         case("2001:db8:1:2:3::4", "2001:db8:1::", "2001:db8:1:2::");
+    }
+
+    #[test]
+    fn what_is_private_stays_among_the_private() {
+        let case = |asker: &str, address: &str, may: bool| {
+            let [asker, address] = [asker, address].map(|ip| ip.parse().unwrap());
+            assert_eq!(may_be_told(asker, address), may, "{asker} of {address}");
+        };
+        case("203.0.113.1", "192.168.1.2", false);
+        case("2001:db8::1", "fd00::1", false);
+        case("203.0.113.1", "::1", false);
+        case("10.0.0.1", "192.168.1.2", true);
+        case("10.0.0.1", "203.0.113.1", true);
+        case("203.0.113.1", "198.51.100.1", true);
     }
 }

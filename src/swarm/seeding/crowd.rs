@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::torrent::Bitfield;
 
+use crate::swarm::networks::may_be_told;
 use crate::swarm::protocol::PeerId;
 
 /// Pieces shown at a time while they spread: measured best with 256 KiB pieces at 20 to 40 Mbit/s.
@@ -259,6 +260,7 @@ impl Crowd {
             .iter()
             .filter(|(other, _)| **other != who)
             .filter_map(|(_, member)| member.address)
+            .filter(|other| may_be_told(who.0, other.ip()))
             .collect();
         let line = self
             .members
@@ -418,8 +420,12 @@ mod tests {
         }
 
         fn join_beside(&mut self, i: u8, holders: usize) -> (Who, u64, Option<Bitfield>) {
+            self.join_from([10, 0, 0, i], holders)
+        }
+
+        fn join_from(&mut self, ip: [u8; 4], holders: usize) -> (Who, u64, Option<Bitfield>) {
             self.lines += 1;
-            let who = (IpAddr::from([10, 0, 0, i]), PeerId::random());
+            let who = (IpAddr::from(ip), PeerId::random());
             let joining = Joining {
                 whole: true,
                 holders,
@@ -514,6 +520,19 @@ mod tests {
             scene.crowd.waited(who);
         }
         assert_eq!(scene.crowd.news(who, line, scene.now).shown.len(), FEW);
+    }
+
+    #[test]
+    fn nobody_outside_is_told_of_those_on_the_lan() {
+        let mut scene = Scene::new();
+        let (near, near_line, _) = scene.join(1);
+        let (far, far_line, _) = scene.join_from([203, 0, 113, 1], 0);
+        scene.crowd.introduce(near, near_line, Some(1), true, true);
+        scene.crowd.introduce(far, far_line, Some(2), true, true);
+        assert_eq!(scene.crowd.news(far, far_line, scene.now).peers, []);
+        let far_address = SocketAddr::new(far.0, 2);
+        let told = scene.crowd.news(near, near_line, scene.now).peers;
+        assert_eq!(told, [far_address]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::torrent::InfoHash;
 
 use super::crowds::Crowds;
 use super::offer_book::OfferBook;
+use crate::swarm::networks::may_be_told;
 use crate::swarm::protocol::announce::{self, Announce};
 
 /// Crowds form fast, and an announce is cheap.
@@ -123,7 +124,11 @@ impl Tracker {
         if let Some(own) = own {
             others.remove(&own);
         }
-        others.into_iter().take(MAX_ANSWERED).collect()
+        others
+            .into_iter()
+            .filter(|other| may_be_told(from, other.ip()))
+            .take(MAX_ANSWERED)
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Announced> {
