@@ -16,7 +16,8 @@
 //! d4:seend4:openi0e3:you6:...ee   where the other side is seen, and whether its port could be reached from here
 //! d5:peersl6:...18:...ee          addresses that were reached lately
 //! ```
-//! (without the blanks). Another version would be another extension beside this one. Layers are named by their SHA-256,
+//! (without the blanks). The hello comes first: before it only pointers are heard. A message names a row once, a
+//! question at most 8192. Another version would be another extension beside this one. Layers are named by their SHA-256,
 //! addresses are BEP 23's. Messages with another key are ignored, anything else that is not as above ends the
 //! connection.
 
