@@ -4,8 +4,9 @@
 //! swarm gets a head start only when it has shown something, less when it keeps losing, and none when it is in
 //! disrepute: then it is tried again where Nix does not wait for it, ahead of what is asked.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::swarm::Prospect;
 
@@ -39,6 +40,10 @@ const WORTH_A_CHANGE: u32 = 2;
 const ASSUMED_DELAY: Duration = Duration::from_millis(200);
 /// NAR bytes per second, for the same reason: cache.nixos.org on a line of 30 Mbit/s.
 const ASSUMED_RATE: u64 = 10_000_000;
+/// The same as it goes over the line, compressed.
+const ASSUMED_LINE: u64 = ASSUMED_RATE / COMPRESSION;
+/// How many NAR bytes a byte on the line makes, where nobody says it.
+const COMPRESSION: u64 = 3;
 /// Nobody is called slow for what a busy machine does: never slower by more than a seventh means so much of a second
 /// in a closure, and less than that is noise.
 const SLACK: Duration = Duration::from_millis(150);
@@ -47,11 +52,29 @@ const MEMORY: u64 = 4;
 
 #[derive(Default)]
 pub struct Experience {
-    losses: AtomicU32,
+    losses: Mutex<Losses>,
     /// Of the upstreams' NARs, as they were fetched whole: milliseconds for a small one, 0 when unknown.
     delay: AtomicU64,
-    /// Bytes per second of the larger ones, 0 when unknown.
+    /// NAR bytes per second of a larger one that has the line for itself, 0 when unknown.
     rate: AtomicU64,
+    /// The same as it goes over the line.
+    line: AtomicU64,
+}
+
+/// The swarm's, since it last delivered in time.
+#[derive(Default)]
+struct Losses {
+    count: u32,
+    last: Option<Instant>,
+}
+
+/// What a source had to bring, and how long that took.
+#[derive(Clone, Copy)]
+pub struct Delivery {
+    pub nar_size: u64,
+    pub took: Duration,
+    /// NARs that shared the line with it, and itself.
+    pub sharing: usize,
 }
 
 impl Experience {
@@ -59,7 +82,7 @@ impl Experience {
     pub fn swarm_head_start(&self, prospect: Prospect) -> Duration {
         match prospect {
             Prospect::Here => DISK_HEAD_START,
-            _ if self.losses.load(Relaxed) >= LOSSES_TO_HURRY => Duration::ZERO,
+            _ if self.losses().count >= LOSSES_TO_HURRY => Duration::ZERO,
             Prospect::Shown => SHOWN_HEAD_START,
             Prospect::Reachable => REACHABLE_HEAD_START,
             Prospect::Nobody => Duration::ZERO,
@@ -68,44 +91,76 @@ impl Experience {
 
     /// Whether the swarm should be asked after the upstreams.
     pub fn avoids_swarm(&self) -> bool {
-        self.losses.load(Relaxed) >= LOSSES_TO_AVOID
+        self.losses().count >= LOSSES_TO_AVOID
     }
 
-    /// Another source had the first byte although the swarm has had `age`.
-    pub fn swarm_was_late(&self, age: Duration) {
+    /// Another source had the first byte although the swarm was asked at `began`.
+    pub fn swarm_was_late(&self, began: Instant) {
         // Whoever was not given any time has not lost.
-        if age >= REACHABLE_HEAD_START {
-            self.losses.fetch_add(1, Relaxed);
+        if began.elapsed() >= REACHABLE_HEAD_START {
+            self.lost(began, 1);
         }
     }
 
-    /// It fell silent in the middle of a NAR, or lied.
-    pub fn swarm_failed(&self) {
-        self.losses.fetch_add(SILENCE_COSTS, Relaxed);
+    /// It fell silent in the middle of a NAR that was asked for at `began`, or lied.
+    pub fn swarm_failed(&self, began: Instant) {
+        self.lost(began, SILENCE_COSTS);
     }
 
-    /// The swarm delivered a whole NAR, for which Nix had to wait so long.
-    pub fn swarm_delivered(&self, bytes: u64, waited: Duration) {
-        if waited <= self.expected(bytes) * 23 / 20 + SLACK {
-            self.losses.store(0, Relaxed);
-        } else {
-            self.losses.fetch_add(1, Relaxed);
+    /// Those that were under way at the last loss lost with it: sixteen at once are late together, and only once.
+    fn lost(&self, began: Instant, count: u32) {
+        let mut losses = self.losses();
+        if losses.last.is_none_or(|last| began > last) {
+            losses.count += count;
+            losses.last = Some(Instant::now());
         }
     }
 
-    /// An upstream delivered a whole NAR in so long.
-    pub fn upstream_delivered(&self, bytes: u64, took: Duration) {
+    fn losses(&self) -> MutexGuard<'_, Losses> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The swarm delivered a whole NAR, for which Nix had to wait; together its downloads bring `rate` payload bytes
+    /// per second.
+    pub fn swarm_delivered(&self, delivery: Delivery, rate: u64) {
+        let expected = self.expected(delivery.nar_size, delivery.sharing);
+        if delivery.took <= with_leeway(expected) + SLACK || self.keeps_up(rate) {
+            self.losses().count = 0;
+        } else if let Some(began) = Instant::now().checked_sub(delivery.took) {
+            self.lost(began, 1);
+        }
+    }
+
+    /// An upstream delivered a whole NAR; it sent `sent` bytes, if that is known.
+    pub fn upstream_delivered(&self, delivery: Delivery, sent: Option<u64>) {
+        let Delivery {
+            nar_size,
+            took,
+            sharing,
+        } = delivery;
         let millis = (took.as_millis() as u64).max(1);
-        if bytes < RATED {
+        if nar_size < RATED {
             remember(&self.delay, millis);
         } else {
             let flowing = millis.saturating_sub(self.delay.load(Relaxed)).max(1);
-            remember(&self.rate, bytes.saturating_mul(1000) / flowing);
+            let alone = |bytes: u64| bytes.saturating_mul(1000 * sharing as u64) / flowing;
+            remember(&self.rate, alone(nar_size));
+            remember(&self.line, alone(sent.unwrap_or(nar_size / COMPRESSION)));
         }
     }
 
-    /// How long an upstream would take for a NAR of so many bytes.
-    pub fn expected(&self, bytes: u64) -> Duration {
+    /// Whether all downloads together, at `rate` bytes per second, bring what an upstream would: then one that is slow
+    /// only shares the line, and whoever joined in would share it too.
+    pub fn keeps_up(&self, rate: u64) -> bool {
+        let line = match self.line.load(Relaxed) {
+            0 => ASSUMED_LINE,
+            line => line,
+        };
+        rate.saturating_mul(23) / 20 >= line
+    }
+
+    /// How long an upstream would take for a NAR of so many bytes, when so many come over the line.
+    pub fn expected(&self, bytes: u64, sharing: usize) -> Duration {
         let delay = match self.delay.load(Relaxed) {
             0 => ASSUMED_DELAY,
             millis => Duration::from_millis(millis),
@@ -114,7 +169,7 @@ impl Experience {
             0 => ASSUMED_RATE,
             rate => rate,
         };
-        delay + Duration::from_secs_f64(bytes as f64 / rate as f64)
+        delay + Duration::from_secs_f64(bytes as f64 * sharing.max(1) as f64 / rate as f64)
     }
 
     /// Whether an upstream would have the whole NAR long before the rest of it has come as the bytes so far did. So many
@@ -131,9 +186,14 @@ impl Experience {
             return false;
         }
         let rest = waited.as_secs_f64() * rest as f64 / came.max(1) as f64;
-        let expected = self.expected(size) * WORTH_A_CHANGE * (others as u32 + 1);
+        let expected = self.expected(size, others + 1) * WORTH_A_CHANGE;
         rest > expected.as_secs_f64()
     }
+}
+
+/// Never slower by more than a seventh.
+fn with_leeway(time: Duration) -> Duration {
+    time * 23 / 20
 }
 
 fn remember(average: &AtomicU64, newest: u64) {
@@ -151,6 +211,27 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(10);
 
+    /// The swarm was asked so long ago, and after what was lost before.
+    fn later(experience: &Experience, age: Duration) -> Instant {
+        let began = Instant::now() - age;
+        let mut losses = experience.losses();
+        losses.last = losses.last.map(|_| began - SOON);
+        began
+    }
+
+    fn deliver_late(experience: &Experience, delivery: Delivery, rate: u64) {
+        later(experience, delivery.took);
+        experience.swarm_delivered(delivery, rate);
+    }
+
+    fn alone(nar_size: u64, took: Duration) -> Delivery {
+        Delivery {
+            nar_size,
+            took,
+            sharing: 1,
+        }
+    }
+
     #[test]
     fn the_head_start_follows_what_was_seen() {
         let experience = Experience::default();
@@ -160,17 +241,19 @@ mod tests {
         case(Prospect::Nobody, Duration::ZERO);
         case(Prospect::Reachable, REACHABLE_HEAD_START);
         case(Prospect::Shown, SHOWN_HEAD_START);
-        experience.swarm_was_late(SOON);
-        experience.swarm_was_late(SHOWN_HEAD_START);
+        let late = |age| experience.swarm_was_late(later(&experience, age));
+        late(SOON);
+        late(SHOWN_HEAD_START);
+        (0..16).for_each(|_| experience.swarm_was_late(Instant::now() - SHOWN_HEAD_START));
         case(Prospect::Shown, SHOWN_HEAD_START);
-        experience.swarm_was_late(SHOWN_HEAD_START);
+        late(SHOWN_HEAD_START);
         case(Prospect::Shown, Duration::ZERO);
         case(Prospect::Here, DISK_HEAD_START);
         assert!(!experience.avoids_swarm());
-        experience.swarm_failed();
-        experience.swarm_failed();
+        experience.swarm_failed(later(&experience, SOON));
+        experience.swarm_failed(later(&experience, SOON));
         assert!(experience.avoids_swarm());
-        experience.swarm_delivered(1000, SOON);
+        experience.swarm_delivered(alone(1000, SOON), 0);
         assert!(!experience.avoids_swarm());
         case(Prospect::Shown, SHOWN_HEAD_START);
     }
@@ -178,11 +261,11 @@ mod tests {
     #[test]
     fn a_swarm_that_delivers_late_has_lost() {
         let experience = Experience::default();
-        experience.upstream_delivered(1000, Duration::from_millis(50));
+        experience.upstream_delivered(alone(1000, Duration::from_millis(50)), None);
         (0..LOSSES_TO_AVOID)
-            .for_each(|_| experience.swarm_delivered(1000, Duration::from_millis(400)));
+            .for_each(|_| deliver_late(&experience, alone(1000, Duration::from_millis(400)), 0));
         assert!(experience.avoids_swarm());
-        experience.swarm_delivered(1000, Duration::from_millis(200));
+        experience.swarm_delivered(alone(1000, Duration::from_millis(200)), 0);
         assert!(!experience.avoids_swarm());
     }
 
@@ -196,20 +279,40 @@ mod tests {
         assert!(!case(1, 0, 100_000_000), "too early to tell");
         assert!(case(100_000, 5, 100_000_000), "20 kB/s");
         assert!(!case(99_900_000, 5, 100_000_000), "nearly done");
-        experience.upstream_delivered(50_000_000, seconds(1));
+        experience.upstream_delivered(alone(50_000_000, seconds(1)), None);
         assert!(case(10_000_000, 5, 100_000_000), "45 s against 2 s");
         assert!(!case(50_000_000, 3, 100_000_000), "3 s against 2 s");
         assert!(
             !experience.is_too_slow(10_000_000, seconds(1), 90_000_000, 100_000_000, 7),
             "the line has eight"
         );
-        experience.upstream_delivered(100, seconds(100));
+        experience.upstream_delivered(alone(100, seconds(100)), None);
         assert!(
             !case(10_000_000, 5, 100_000_000),
             "an upstream that needs so long for little is no help"
         );
-        (0..30).for_each(|_| experience.upstream_delivered(100, SOON));
-        (0..30).for_each(|_| experience.upstream_delivered(1_000_000, seconds(1)));
+        (0..30).for_each(|_| experience.upstream_delivered(alone(100, SOON), None));
+        (0..30).for_each(|_| experience.upstream_delivered(alone(1_000_000, seconds(1)), None));
         assert!(!case(10_000_000, 5, 100_000_000), "45 s against 100 s");
+    }
+
+    #[test]
+    fn a_swarm_that_fills_the_line_is_not_late() {
+        let experience = Experience::default();
+        let late = Delivery {
+            nar_size: 10_000_000,
+            took: Duration::from_secs(60),
+            sharing: 16,
+        };
+        (0..LOSSES_TO_AVOID).for_each(|_| deliver_late(&experience, late, ASSUMED_LINE));
+        assert!(!experience.avoids_swarm());
+        // Sixteen at a time, each a sixteenth of the line: 8 MB/s.
+        let took = Duration::from_secs(20);
+        experience.upstream_delivered(Delivery { took, ..late }, Some(10_000_000));
+        assert!(experience.keeps_up(8_000_000) && !experience.keeps_up(6_000_000));
+        let expected = experience.expected(10_000_000, 16);
+        assert!(expected > took && expected < took + Duration::from_secs(1));
+        (0..LOSSES_TO_AVOID).for_each(|_| deliver_late(&experience, late, 6_000_000));
+        assert!(experience.avoids_swarm());
     }
 }

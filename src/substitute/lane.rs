@@ -41,6 +41,10 @@ impl Lane {
         Ok(None)
     }
 
+    pub fn began(&self) -> Instant {
+        self.started
+    }
+
     pub fn age(&self) -> Duration {
         self.started.elapsed()
     }

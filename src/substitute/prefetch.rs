@@ -18,6 +18,7 @@ use crate::swarm::{Download, Downloads, Expected, Fetch, Prospect, Wanted};
 use crate::upstream::{BreakerState, Upstream};
 
 use super::coming::{Coming, in_order_of_nix};
+use super::experience::Delivery;
 use super::plan::Means;
 use super::upstream_fetch::UpstreamFetch;
 
@@ -30,8 +31,6 @@ const PARALLEL: usize = 24;
 const WINDOW: u64 = 12 << 20;
 /// One NAR counts as at most so many of them: the next one is begun before it ends.
 const LARGEST_SHARE: u64 = WINDOW / 2;
-/// Several share the line: each takes up to so many times as long as it would alone.
-const SHARING: u32 = 8;
 /// One that takes longer than this no longer keeps others back.
 const SHARE_LASTS: Duration = Duration::from_secs(10);
 /// Paths that wait for their batch: a large system's closure.
@@ -272,12 +271,13 @@ impl Prefetch {
             return true;
         }
         let start = Instant::now();
-        let shared = |bytes| self.means.experience.expected(bytes) * SHARING;
+        let sharing = self.means.fetches.under_way() + 1;
+        let expected = |bytes| self.means.experience.expected(bytes, sharing);
         let (patience, deadline) = if waits {
-            (shared(path.nar_size) + GONE, None)
+            (expected(path.nar_size) + GONE, None)
         } else {
-            let by = Instant::now() + shared(path.nar_size) + LAME;
-            (shared(path.nar_size.min(PIECE)) + LAME, Some(by))
+            let by = start + expected(path.nar_size) + LAME;
+            (expected(path.nar_size.min(PIECE)) + LAME, Some(by))
         };
         let download = match tokio::time::timeout(patience, self.downloads.fetch(wanted)).await {
             Ok(Ok(Fetch::Running(download))) => download,
@@ -294,19 +294,26 @@ impl Prefetch {
             return true;
         }
         let part = download.part().clone();
+        let experience = &self.means.experience;
         let mut progress = part.progress();
         while !part.is_complete() && part.failure().is_none() {
             let moved = tokio::time::timeout(patience, progress.changed()).await;
-            if !matches!(moved, Ok(Ok(()))) || deadline.is_some_and(|by| by < Instant::now()) {
+            let late = moved.is_err() || deadline.is_some_and(|by| by < Instant::now());
+            let gone = matches!(moved, Ok(Err(_)));
+            if gone || late && !experience.keeps_up(self.downloads.rate()) {
                 break;
             }
         }
-        let experience = &self.means.experience;
         if part.is_complete() {
-            experience.swarm_delivered(path.nar_size, start.elapsed() / SHARING);
+            let delivery = Delivery {
+                nar_size: path.nar_size,
+                took: start.elapsed(),
+                sharing,
+            };
+            experience.swarm_delivered(delivery, self.downloads.rate());
             return true;
         }
-        experience.swarm_failed();
+        experience.swarm_failed(start);
         // Asked for meanwhile: then that request knows where else to ask.
         self.lock().ahead.remove(&path.nar_hash).is_none()
     }

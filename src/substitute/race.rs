@@ -11,7 +11,7 @@ use crate::catalog::Entry;
 use crate::runtime::Source;
 use crate::swarm::Traffic;
 
-use super::experience::{BLOCK_GAP, DISK_HEAD_START, GAP, UPSTREAM_HEAD_START};
+use super::experience::{BLOCK_GAP, DISK_HEAD_START, Delivery, GAP, UPSTREAM_HEAD_START};
 use super::lane::Lane;
 use super::plan::{Candidate, Means, Plan};
 use super::source::{Position, SourceError};
@@ -156,8 +156,13 @@ impl<'a> Race<'a> {
     pub fn finish(self) {
         let swarm = |candidate: &Candidate| candidate.source() == Source::Swarm;
         if !self.used.is_empty() && self.used().all(swarm) {
+            let delivery = Delivery {
+                nar_size: self.plan.nar_size,
+                took: self.pace.waited,
+                sharing: self.means.fetches.under_way(),
+            };
             let experience = &self.means.experience;
-            experience.swarm_delivered(self.plan.nar_size, self.pace.waited);
+            experience.swarm_delivered(delivery, self.means.swarm_rate());
         }
     }
 
@@ -264,8 +269,9 @@ impl<'a> Race<'a> {
         if !self.begun {
             return Patience::Until(head_start.saturating_sub(age));
         }
+        let sharing = self.means.fetches.under_way().saturating_sub(1);
         let slow = others == Others::Fresh
-            && experience.is_too_slow(*came, *waited, size - position, size, 0);
+            && experience.is_too_slow(*came, *waited, size - position, size, sharing);
         Patience::Until(if slow { Duration::ZERO } else { GAP })
     }
 
@@ -289,6 +295,8 @@ impl<'a> Race<'a> {
             self.flow.at = Instant::now();
         }
         let size = self.plan.nar_size;
+        let experience = &self.means.experience;
+        let keeps_up = experience.keeps_up(self.means.swarm_rate());
         // Before the first frame is whole there are only the payload's bytes to go by.
         let (gap, came, waited, rest) = if self.begun {
             let Pace { came, waited } = self.pace;
@@ -296,13 +304,16 @@ impl<'a> Race<'a> {
         } else {
             let rest = row.payload_length.saturating_sub(received);
             // On a line that others fill its blocks stand in a queue, where an upstream's bytes would stand too.
-            let gap = (BLOCK_GAP * (others_flowing as u32 + 1)).min(GAP);
+            let gap = match keeps_up {
+                true => GAP,
+                false => (BLOCK_GAP * (others_flowing as u32 + 1)).min(GAP),
+            };
             (gap, received, age, rest)
         };
         let silent = self.flow.at.elapsed();
-        let experience = &self.means.experience;
-        let slow =
-            waiting == Others::Fresh && experience.is_too_slow(came, waited, rest, size, others);
+        let slow = waiting == Others::Fresh
+            && !keeps_up
+            && experience.is_too_slow(came, waited, rest, size, others);
         let alone = received == 0 && others_flowing == 0 && !self.begun;
         if slow || silent >= gap || alone {
             Patience::Until(Duration::ZERO)
@@ -347,9 +358,9 @@ impl<'a> Race<'a> {
 
     fn swarm_lost(&self, lane: &Lane) {
         if self.used.last() == Some(&lane.candidate) {
-            self.means.experience.swarm_failed();
+            self.means.experience.swarm_failed(lane.began());
         } else {
-            self.means.experience.swarm_was_late(lane.age());
+            self.means.experience.swarm_was_late(lane.began());
         }
     }
 }

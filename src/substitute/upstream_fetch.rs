@@ -17,7 +17,7 @@ use crate::runtime::Counters;
 use crate::swarm::{Downloads, Spool};
 use crate::upstream::Upstream;
 
-use super::experience::Experience;
+use super::experience::{Delivery, Experience};
 use super::narinfos::Narinfos;
 use super::source::SourceError;
 
@@ -146,6 +146,18 @@ impl UpstreamFetches {
         }
     }
 
+    /// How many NARs come over the line, from upstreams and the swarm.
+    pub fn under_way(&self) -> usize {
+        let fetches: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        let comes = |fetch: &&Arc<UpstreamFetch>| match &*fetch.state.borrow() {
+            State::Opening => true,
+            State::Flowing(spool) => !spool.progress().borrow().ended,
+            State::Unshared | State::Failed => false,
+        };
+        let downloads = self.downloads.as_ref();
+        fetches.iter().filter(comes).count() + downloads.map_or(0, |downloads| downloads.count())
+    }
+
     async fn run(
         &self,
         upstream: &Arc<Upstream>,
@@ -161,7 +173,7 @@ impl UpstreamFetches {
             state.send_replace(State::Unshared);
             return Ok(());
         };
-        let start = Instant::now();
+        let (start, sharing) = (Instant::now(), self.under_way());
         let nar = open(upstream, &self.narinfos, wanted).await?;
         state.send_replace(State::Flowing(spool.clone()));
         if let (Some(row), Some(fetch)) = (&wanted.row, fetch.upgrade()) {
@@ -179,8 +191,15 @@ impl UpstreamFetches {
         if !spool.is_whole() {
             return Err(SourceError::WrongNar);
         }
-        self.experience
-            .upstream_delivered(wanted.nar_size, start.elapsed());
+        let delivery = Delivery {
+            nar_size: wanted.nar_size,
+            took: start.elapsed(),
+            // It had at least that share of the line.
+            sharing: sharing.min(self.under_way() + 1),
+        };
+        let narinfo = self.narinfos.from(upstream, &wanted.hash_part).await;
+        let sent = narinfo.ok().flatten().and_then(|known| known.file_size);
+        self.experience.upstream_delivered(delivery, sent);
         Ok(())
     }
 

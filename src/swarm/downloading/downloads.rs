@@ -269,6 +269,18 @@ impl Downloads {
         })
     }
 
+    /// Payload bytes per second of all downloads.
+    pub fn rate(&self) -> u64 {
+        self.engine.rate()
+    }
+
+    /// How many wait for peers.
+    pub fn count(&self) -> usize {
+        let running = self.running();
+        let from_peers = |download: &&Arc<Download>| download.filled.is_none();
+        running.iter().filter(from_peers).count()
+    }
+
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
         self.sources.has_any()

@@ -26,6 +26,7 @@ use crate::torrent::{InfoDict, InfoHash, Metainfo};
 use super::companion::Companion;
 use super::downloads::DownloadError;
 use super::local_tracker::{LocalTracker, POLL};
+use super::meter::Meter;
 use super::sources::Sources;
 use super::storage::PartStorageFactory;
 use super::wake_up::WakeUp;
@@ -61,6 +62,7 @@ pub struct EngineParts<'a> {
 
 pub struct Engine {
     session: Arc<Session>,
+    meter: Arc<Meter>,
     tracker: Arc<LocalTracker>,
     sources: Arc<Sources>,
     counters: Arc<Counters>,
@@ -116,6 +118,7 @@ impl Engine {
         }
         Ok(Self {
             session,
+            meter: Arc::default(),
             tracker,
             sources,
             counters,
@@ -147,7 +150,7 @@ impl Engine {
                 max_request_window: Some(REQUEST_WINDOW),
                 ..PeerConnectionOptions::default()
             }),
-            storage_factory: Some(PartStorageFactory::boxed(part.clone())),
+            storage_factory: Some(PartStorageFactory::boxed(part.clone(), self.meter.clone())),
             ..AddTorrentOptions::default()
         };
         let mut progress = part.progress();
@@ -194,6 +197,11 @@ impl Engine {
             Some(reason) => Err(DownloadError::Engine(reason.to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// Bytes of pieces per second, of all downloads.
+    pub fn rate(&self) -> u64 {
+        self.meter.bytes_per_second()
     }
 
     /// The download has ended: nobody is asked for it any more.

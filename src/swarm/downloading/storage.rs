@@ -11,12 +11,17 @@ use librqbit_core::lengths::ValidPieceIndex;
 
 use crate::swarm::payloads::PartFile;
 
+use super::meter::Meter;
+
 #[derive(Clone)]
-pub struct PartStorageFactory(Arc<PartFile>);
+pub struct PartStorageFactory {
+    part: Arc<PartFile>,
+    meter: Arc<Meter>,
+}
 
 impl PartStorageFactory {
-    pub fn boxed(part: Arc<PartFile>) -> BoxStorageFactory {
-        StorageFactoryExt::boxed(Self(part))
+    pub fn boxed(part: Arc<PartFile>, meter: Arc<Meter>) -> BoxStorageFactory {
+        StorageFactoryExt::boxed(Self { part, meter })
     }
 }
 
@@ -25,18 +30,20 @@ impl StorageFactory for PartStorageFactory {
 
     fn create(&self, _: &ManagedTorrentShared, _: &TorrentMetadata) -> Result<PartStorage> {
         Ok(PartStorage {
-            part: self.0.clone(),
+            part: self.part.clone(),
+            meter: self.meter.clone(),
             checking: AtomicBool::new(true),
         })
     }
 
     fn clone_box(&self) -> BoxStorageFactory {
-        Self::boxed(self.0.clone())
+        Self::boxed(self.part.clone(), self.meter.clone())
     }
 }
 
 pub struct PartStorage {
     part: Arc<PartFile>,
+    meter: Arc<Meter>,
     /// librqbit first reads every piece to find out what is there.
     checking: AtomicBool,
 }
@@ -80,11 +87,14 @@ impl TorrentStorage for PartStorage {
     fn take(&self) -> Result<Box<dyn TorrentStorage>> {
         Ok(Box::new(Self {
             part: self.part.clone(),
+            meter: self.meter.clone(),
             checking: AtomicBool::new(false),
         }))
     }
 
     fn on_piece_completed(&self, piece: ValidPieceIndex) -> Result<()> {
+        let length = self.part.info().piece_len(piece.get());
+        self.meter.add(u64::from(length));
         Ok(self.part.completed(piece.get())?)
     }
 }

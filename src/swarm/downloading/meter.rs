@@ -1,0 +1,80 @@
+//! How much the swarm brings lately, all downloads together. Only verified pieces count: garbage is quick too.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A piece of 256 KiB that shares a slow line with twenty others takes its time, so a shorter look would see none.
+const SPAN: Duration = Duration::from_secs(2);
+
+pub struct Meter {
+    begun: Instant,
+    spans: Mutex<Spans>,
+}
+
+#[derive(Default)]
+struct Spans {
+    /// How many spans have passed since the meter began.
+    number: u64,
+    bytes: u64,
+    bytes_before: u64,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            spans: Mutex::default(),
+        }
+    }
+}
+
+impl Meter {
+    pub fn add(&self, bytes: u64) {
+        self.at(self.begun.elapsed(), |spans| spans.bytes += bytes);
+    }
+
+    pub fn bytes_per_second(&self) -> u64 {
+        self.rate(self.begun.elapsed())
+    }
+
+    /// Over the last span: of the one before as much as belongs to it still.
+    fn rate(&self, now: Duration) -> u64 {
+        let passed = now.as_secs_f64() / SPAN.as_secs_f64();
+        let rest = 1.0 - passed.fract();
+        let bytes = self.at(now, |spans| {
+            spans.bytes as f64 + spans.bytes_before as f64 * rest
+        });
+        (bytes / SPAN.as_secs_f64()) as u64
+    }
+
+    fn at<T>(&self, now: Duration, look: impl FnOnce(&mut Spans) -> T) -> T {
+        let number = now.as_secs() / SPAN.as_secs();
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread's clock may be a moment ahead.
+        if number > spans.number {
+            let follows = number == spans.number + 1;
+            spans.bytes_before = if follows { spans.bytes } else { 0 };
+            spans.bytes = 0;
+            spans.number = number;
+        }
+        look(&mut spans)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_ago_counts_no_more() {
+        let meter = Meter::default();
+        let at = |seconds: f64| Duration::from_secs_f64(seconds);
+        meter.at(at(0.5), |spans| spans.bytes += 1000);
+        assert_eq!(meter.rate(at(1.0)), 500);
+        assert_eq!(meter.rate(at(2.0)), 500);
+        assert_eq!(meter.rate(at(3.0)), 250);
+        meter.at(at(3.5), |spans| spans.bytes += 3000);
+        assert_eq!(meter.rate(at(4.0)), 1500);
+        assert_eq!(meter.rate(at(7.0)), 0);
+    }
+}
