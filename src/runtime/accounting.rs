@@ -105,17 +105,19 @@ impl Accounting {
             .collect()
     }
 
-    /// Writes what has changed. A crash costs what was counted since, never what was written.
+    /// Writes what has changed, and what could not be written before. A crash costs what was counted since, never what
+    /// was written.
     pub fn save(&self) -> io::Result<()> {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        {
-            let mut days = self.lock();
-            if !std::mem::take(&mut days.changed) {
-                return Ok(());
-            }
+        if !std::mem::take(&mut self.lock().changed) {
+            return Ok(());
         }
+        self.write(path).inspect_err(|_| self.lock().changed = true)
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
         let json = serde_json::to_vec(&self.newest(MAX_DAYS)).map_err(io::Error::other)?;
         let directory = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new()
@@ -209,6 +211,14 @@ mod tests {
             [(1, 5, 2), (0, 0, 7)]
         );
         assert_eq!(accounts[0].day, format_day(today()));
+        // Where nothing can be put for a while it is written later.
+        let away = directory.path().with_extension("away");
+        fs::rename(directory.path(), &away).unwrap();
+        assert!(accounting.save().is_err());
+        fs::rename(&away, directory.path()).unwrap();
+        accounting.save().unwrap();
+        let again = Accounting::open(&path).unwrap().newest(1);
+        assert_eq!(again[0].uploaded, 2);
         fs::write(&path, "[{").unwrap();
         assert_eq!(Accounting::open(&path).unwrap().newest(9), []);
         assert!(directory.path().join("accounting.damaged").exists());

@@ -96,8 +96,12 @@ impl Experience {
 
     /// Another source had the first byte although the swarm was asked at `began`.
     pub fn swarm_was_late(&self, began: Instant) {
-        // Whoever was not given any time has not lost.
-        if began.elapsed() >= REACHABLE_HEAD_START {
+        // Whoever was not given any time has not lost: an upstream needs fewer round trips to begin.
+        let fair = match self.losses().count {
+            LOSSES_TO_HURRY.. => SHOWN_HEAD_START,
+            _ => REACHABLE_HEAD_START,
+        };
+        if began.elapsed() >= fair {
             self.lost(began, 1);
         }
     }
@@ -249,7 +253,8 @@ mod tests {
         late(SHOWN_HEAD_START);
         case(Prospect::Shown, Duration::ZERO);
         case(Prospect::Here, DISK_HEAD_START);
-        assert!(!experience.avoids_swarm());
+        (0..LOSSES_TO_AVOID).for_each(|_| late(REACHABLE_HEAD_START));
+        assert!(!experience.avoids_swarm(), "it was given no time");
         experience.swarm_failed(later(&experience, SOON));
         experience.swarm_failed(later(&experience, SOON));
         assert!(experience.avoids_swarm());

@@ -219,18 +219,20 @@ fn an_upstream_that_is_back_is_asked_again() {
     assert_eq!(agent.status()["upstreams"][0]["state"], "ok");
 }
 
-/// Addresses that nobody answers from, and a port where nobody listens.
+/// Addresses that nobody answers from or nobody has, and a port where nobody listens.
 #[test]
 fn a_black_hole_costs_five_seconds_once() {
     let test = "a_black_hole_costs_five_seconds_once";
-    if !Need::all(test, &[Need::Namespaces]) {
+    if !Need::all(test, &[Need::Namespaces, Need::Program("nft")]) {
         return;
     }
-    let (scratch, hosts) = (Scratch::new(), Hosts::new(1));
+    let (scratch, hosts) = (Scratch::new(), Hosts::new(2));
+    hosts.swallow(2, "tcp dport 80");
     let key = "lab-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
     let path = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
     for (name, url, worst) in [
         ("hole", "http://10.77.0.99", NO_ANSWER),
+        ("swallowed", "http://10.77.0.2", NO_ANSWER),
         ("closed", "http://10.77.0.1:9", Duration::from_secs(3)),
     ] {
         let agent = NodeConfig::agent(scratch.path(name), &scratch.path("store"));

@@ -70,7 +70,26 @@ fn an_upstream_that_cannot_be_resolved_costs_five_seconds_once() {
     if !needs("an_upstream_that_cannot_be_resolved_costs_five_seconds_once") {
         return;
     }
-    let (scratch, hosts) = (Scratch::new(), Hosts::new(1));
+    resolves_nothing(&Hosts::new(1));
+}
+
+/// Somebody has the resolver's address, and what comes to port 53 disappears without a word.
+#[test]
+fn a_resolver_that_swallows_questions_costs_five_seconds_once() {
+    let test = "a_resolver_that_swallows_questions_costs_five_seconds_once";
+    if !needs(test) || !Need::all(test, &[Need::Program("nft")]) {
+        return;
+    }
+    let hosts = Hosts::new(2);
+    hosts.run(2, "ip", &["addr", "add", "10.77.0.250/24", "dev", "eth0"]);
+    hosts.swallow(2, "udp dport 53");
+    hosts.swallow(2, "tcp dport 53");
+    resolves_nothing(&hosts);
+}
+
+/// An agent on host 1 with an upstream that only a name leads to.
+fn resolves_nothing(hosts: &Hosts) {
+    let scratch = Scratch::new();
     let key = "lab-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
     let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
     let agent = agent.upstream("http://cache.example.invalid", key);

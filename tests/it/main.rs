@@ -20,6 +20,7 @@ mod discovery;
 mod doctor;
 mod exit_codes;
 mod fetched_ahead;
+mod full_state;
 mod gossip;
 mod hostile_neighbours;
 mod idle_work;

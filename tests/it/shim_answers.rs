@@ -254,13 +254,21 @@ fn nars_from_an_upstream() {
     let Some(fixture) = Fixture::new("nars_from_an_upstream") else {
         return;
     };
-    let upstream = HttpServer::directory(&fixture.cache);
-    let agent = fixture.agent(&[&upstream]);
     let path = fixture.closure.top();
-    check_nar(&agent, path, &fixture.dump(path));
-    let bytes = &agent.status()["bytes"];
-    assert!(bytes["upstream"].as_u64().unwrap() >= path.nar_size);
-    assert_eq!((&bytes["swarm"], &bytes["store"]), (&0.into(), &0.into()));
+    for compression in ["zstd", "xz", "bzip2", "gzip", "br", "none"] {
+        let (nix, keys) = (&fixture.nix, &fixture.keys);
+        let options = format!("compression={compression}");
+        let cache = fixture.scratch.path(&format!("cache-{compression}"));
+        let cache = fixture.closure.copy_to_cache(nix, keys, &options, &cache);
+        let upstream = HttpServer::directory(&cache);
+        let agent = fixture.agent(&[&upstream]);
+        check_nar(&agent, path, &fixture.dump(path));
+        let bytes = &agent.status()["bytes"];
+        let sent = bytes["upstream"].as_u64().unwrap();
+        assert!(sent >= path.nar_size, "{compression}: {sent}");
+        assert_eq!((&bytes["swarm"], &bytes["store"]), (&0.into(), &0.into()));
+        agent.stop();
+    }
 }
 
 #[test]

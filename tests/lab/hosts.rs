@@ -107,6 +107,14 @@ impl Hosts {
         IpAddr::from([10, 88, k, 2])
     }
 
+    /// What comes to host `k` and matches `what`, as nft puts it, disappears.
+    pub fn swallow(&self, k: u8, what: &str) {
+        let table = format!(
+            "table inet hole {{ chain in {{ type filter hook input priority 0; {what} drop; }}; }}"
+        );
+        self.run(k, "nft", &[&table]);
+    }
+
     /// Runs a program on host `k` and returns what it says.
     #[track_caller]
     pub fn run(&self, k: u8, program: &str, arguments: &[&str]) -> String {

@@ -1,6 +1,7 @@
 //! Downloads: what is wanted in, part files out. One download per info hash, whoever asks; dropped when nobody waits.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -157,6 +158,7 @@ pub struct Downloads {
     engine: Engine,
     finder: InfoFinder,
     sources: Arc<Sources>,
+    counters: Arc<Counters>,
     pub(super) infos: Arc<InfoDicts>,
     pub(super) book: Arc<OfferBook>,
     pub(super) directory: PayloadDirectory,
@@ -192,7 +194,7 @@ impl Downloads {
         let engine = Engine::start(EngineParts {
             directory: directory.path(),
             sources: sources.clone(),
-            counters,
+            counters: counters.clone(),
             policy,
             peer_id,
             port,
@@ -203,6 +205,7 @@ impl Downloads {
             engine: engine.await?,
             finder: InfoFinder::new(sources.clone(), infos.clone(), peer_id),
             sources,
+            counters,
             infos,
             book,
             directory,
@@ -398,9 +401,22 @@ impl Downloads {
             })?;
             Ok((part, room))
         });
-        opened
+        let opened = opened
             .await
-            .map_err(|error| DownloadError::Engine(error.to_string()))?
+            .map_err(|error| DownloadError::Engine(error.to_string()))?;
+        opened.inspect_err(|error| match error {
+            DownloadError::Disk { source, .. } => self.not_kept(source),
+            DownloadError::Room(NoRoom::Disk { source, .. }) => self.not_kept(source),
+            _ => {}
+        })
+    }
+
+    /// The cache cannot be written: bodies flow all the same, but somebody should know.
+    pub(super) fn not_kept(&self, error: &dyn Display) {
+        let path = self.directory.path().display();
+        self.counters.error(format!(
+            "{path} cannot be written, so what comes is not kept: {error}"
+        ));
     }
 
     /// The running download. One that everybody left is first awaited: two engines on one file would be one too many.
@@ -429,6 +445,9 @@ impl Downloads {
             tracing::warn!(%info_hash, %error, "a download failed");
             part.fail(&error);
         }
+        if let Some(error) = part.failure() {
+            self.not_kept(&error);
+        }
         self.release(part, room).await;
     }
 
@@ -441,7 +460,7 @@ impl Downloads {
                 part.keep(&to).map(|()| room.kept_as(info_hash))
             });
             if let Ok(Err(error)) = kept.await {
-                tracing::warn!(%info_hash, %error, "a finished download could not be kept");
+                self.not_kept(&error);
             }
         }
         self.book.ended(&info_hash);

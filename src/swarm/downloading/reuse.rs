@@ -80,8 +80,20 @@ impl Downloads {
         });
         made.await
             .ok()?
-            .inspect_err(|error| tracing::debug!(size, %error, "a NAR is not shared"))
+            .inspect_err(|error| {
+                tracing::debug!(size, %error, "a NAR is not shared");
+                self.note_disk(error);
+            })
             .ok()
+    }
+
+    fn note_disk(&self, error: &ReuseError) {
+        match error {
+            ReuseError::Disk(source) | ReuseError::Room(NoRoom::Disk { source, .. }) => {
+                self.not_kept(source);
+            }
+            _ => {}
+        }
     }
 
     /// Makes the payload of `entry` from its NAR as that comes in. Returns whether it will be tried.
@@ -103,7 +115,10 @@ impl Downloads {
             };
             match made {
                 Ok(()) => {}
-                Err(error) => tracing::debug!(%info_hash, %error, "a NAR did not become a payload"),
+                Err(error) => {
+                    tracing::debug!(%info_hash, %error, "a NAR did not become a payload");
+                    downloads.note_disk(&error);
+                }
             }
         });
         true

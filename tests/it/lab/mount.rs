@@ -10,13 +10,26 @@ pub struct Mount(PathBuf);
 impl Mount {
     #[track_caller]
     pub fn tmpfs(at: &Path, options: &str) -> Self {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "narswarm-it"]);
-        let output = mount.arg(at).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "mount {}: {errors}", at.display());
+        mount(&["-t", "tmpfs", "-o", options, "narswarm-it"], at);
         Self(at.to_owned())
     }
+
+    /// The directory itself, but nothing can be written there by whoever opens it from now on.
+    #[track_caller]
+    pub fn read_only(at: &Path) -> Self {
+        mount(&["--bind", at.to_str().unwrap()], at);
+        let mount_of = Self(at.to_owned());
+        mount(&["-o", "remount,bind,ro"], at);
+        mount_of
+    }
+}
+
+#[track_caller]
+fn mount(arguments: &[&str], at: &Path) {
+    let mut mount = Command::new("mount");
+    let output = mount.args(arguments).arg(at).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "mount {}: {errors}", at.display());
 }
 
 impl Drop for Mount {
