@@ -18,6 +18,9 @@ use super::source::{Chunk, Position, STALL, SourceError, SourceStream};
 /// For room in the cache others have to be done, and a large part file has to be read: a while, but within the 300 s
 /// after which Nix gives up.
 const ROOM_WAIT: Duration = Duration::from_secs(240);
+/// In a crowd a seeder serves others first, for longer than `STALL`. While this machine's other downloads get on, its turn
+/// is waited for, so long at most.
+const TURN_WAIT: Duration = ROOM_WAIT;
 
 /// Where compressed bytes are read from.
 #[derive(Clone)]
@@ -52,7 +55,7 @@ pub async fn open(
             if i >= table.len() {
                 return None;
             }
-            let made = match frame(&payload, &table, i).await {
+            let made = match frame(&downloads, &payload, &table, i).await {
                 Ok(bytes) => Ok((bytes, payload)),
                 // The disk has spoilt it: its pieces have their hashes where they come from.
                 Err(error) if matches!(payload, Payload::Kept(_)) => {
@@ -93,7 +96,7 @@ async fn frame_anew(
     i: usize,
 ) -> Result<(Bytes, Payload), SourceError> {
     let payload = find(downloads, wanted).await?;
-    Ok((frame(&payload, table, i).await?, payload))
+    Ok((frame(downloads, &payload, table, i).await?, payload))
 }
 
 async fn within<T>(
@@ -104,9 +107,14 @@ async fn within<T>(
     Ok(done.map_err(|_| SourceError::Stalled(time))??)
 }
 
-async fn frame(payload: &Payload, table: &Arc<FrameTable>, i: usize) -> Result<Bytes, SourceError> {
+async fn frame(
+    downloads: &Downloads,
+    payload: &Payload,
+    table: &Arc<FrameTable>,
+    i: usize,
+) -> Result<Bytes, SourceError> {
     if let Payload::Running(download) = payload {
-        wait_for(download.part(), table, i).await?;
+        wait_for(downloads, download.part(), table, i).await?;
     }
     let (payload, table) = (payload.clone(), table.clone());
     let decoded = tokio::task::spawn_blocking(move || {
@@ -129,11 +137,17 @@ async fn frame(payload: &Payload, table: &Arc<FrameTable>, i: usize) -> Result<B
 }
 
 /// Waits for every piece of frame `i`; a download that makes no progress at all for too long is given up.
-async fn wait_for(part: &PartFile, table: &FrameTable, i: usize) -> Result<(), SourceError> {
+async fn wait_for(
+    downloads: &Downloads,
+    part: &PartFile,
+    table: &FrameTable,
+    i: usize,
+) -> Result<(), SourceError> {
     let range = table.compressed(i);
     let piece_length = u64::from(part.info().piece_length);
     let mut progress = part.progress();
     for piece in range.start / piece_length..range.end.div_ceil(piece_length) {
+        let mut waited = Duration::ZERO;
         loop {
             progress.borrow_and_update();
             if part.has(piece as u32) {
@@ -142,10 +156,13 @@ async fn wait_for(part: &PartFile, table: &FrameTable, i: usize) -> Result<(), S
             if let Some(reason) = part.failure() {
                 return Err(SourceError::Payload(reason.to_owned()));
             }
-            let changed = timeout(STALL, progress.changed()).await;
-            changed
-                .map_err(|_| SourceError::Stalled(STALL))?
-                .map_err(|_| SourceError::Absent)?;
+            let others = || downloads.received_beside(&part.info_hash());
+            let before = others();
+            match timeout(STALL, progress.changed()).await {
+                Ok(changed) => changed.map_err(|_| SourceError::Absent)?,
+                Err(_) if others() != before && waited < TURN_WAIT => waited += STALL,
+                Err(_) => return Err(SourceError::Stalled(STALL)),
+            }
         }
     }
     Ok(())

@@ -257,6 +257,14 @@ impl Downloads {
         }
     }
 
+    /// Bytes that the other running downloads have received: it changes as long as any of them gets on.
+    pub fn received_beside(&self, info_hash: &InfoHash) -> u64 {
+        let running = self.lock();
+        let others = running.iter().filter(|(other, _)| *other != info_hash);
+        let others = others.filter_map(|(_, other)| other.upgrade());
+        others.map(|download| download.part.received()).sum()
+    }
+
     /// How the running download of this payload gets on.
     pub fn traffic(&self, info_hash: &InfoHash) -> Option<Traffic> {
         let running = self.lock();
