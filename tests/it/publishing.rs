@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -318,13 +319,24 @@ fn payload_files_are_seeded() {
         Release::of(closure, &keys, scratch.path("out")),
         scratch.path("payloads"),
     );
-    let mut command = release.command();
-    command.arg("--payloads").arg(&payloads);
-    let said = Outcome::of(command).success().json();
-    assert_eq!(
-        fs::read_dir(&payloads).unwrap().count(),
-        closure.paths.len()
-    );
+    let publish = || {
+        let mut command = release.command();
+        command.arg("--payloads").arg(&payloads);
+        Outcome::of(command).success().json()
+    };
+    let said = publish();
+    let files: Vec<_> = fs::read_dir(&payloads).unwrap().flatten().collect();
+    assert_eq!(files.len(), closure.paths.len());
+    for file in &files {
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "a seedbox is another user");
+    }
+    // One that is not whole is made again.
+    let first = files[0].path();
+    let whole = fs::read(&first).unwrap();
+    fs::write(&first, &whole[..whole.len() / 2]).unwrap();
+    publish();
+    assert!(fs::read(&first).unwrap() == whole);
     let publication = release.publish();
     let seedbox =
         NodeConfig::payload_seedbox(scratch.path("seedbox"), &payloads).follow(&publication);
