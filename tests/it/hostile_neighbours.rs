@@ -1,13 +1,21 @@
 //! A neighbour that lies, floods or tells of machines that do not exist costs little: what is there is still found, and
 //! it is left alone.
 
-use std::{io::Read, net::TcpListener, time::Duration};
+use std::{
+    io::Read,
+    net::{IpAddr, TcpListener},
+    time::Duration,
+};
 
-use crate::lab::{Channel, Node, TopicPeer, answer_for_the_topic_only, topic, wait_for};
+use crate::lab::{
+    Channel, Node, TopicPeer, answer_for_the_topic_only, connect_silently, topic, wait_for,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 /// More than any honest neighbour says at once.
 const FLOOD: usize = 100_000;
+/// More visitors than a node hears at once.
+const SILENT: u8 = 100;
 /// For so long it is counted how often a dial-back comes: 16 at once, then one a second.
 const WATCHED: Duration = Duration::from_secs(3);
 const DIALS: usize = 25;
@@ -98,6 +106,23 @@ fn a_flood_ends_the_connection() {
     }
     assert!(lab.agent.peak_memory() < before + FLOOD_MEMORY);
     lab.fetch();
+}
+
+#[test]
+fn silent_visitors_do_not_close_the_door_to_others() {
+    let Some(lab) = Lab::new("silent_visitors_do_not_close_the_door_to_others") else {
+        return;
+    };
+    let topic = topic(&lab.channel.publication);
+    let connect = |number| connect_silently(lab.agent.peer, topic, number);
+    let silent: Vec<_> = (0..SILENT).filter_map(connect).collect();
+    assert!(!silent.is_empty());
+    // Another machine, as far as the agent sees.
+    let other = IpAddr::from([127, 0, 0, 2]);
+    let mut other = TopicPeer::connect_from(other, lab.agent.peer, topic, SILENT);
+    other.say_hello(0, &[]);
+    assert!(other.hear("hello").is_some());
+    assert!(silent.len() < usize::from(SILENT));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use narswarm::manifest::{
-    AssembleError, Header, HeaderError, Layer, LayerEntry, LayerError, MAX_MANIFEST_BYTES, NewRow,
-    SignedManifest, VerifyError, assemble,
+    AssembleError, Header, HeaderError, Layer, LayerEntry, LayerError, MAX_LAYER_BYTES,
+    MAX_MANIFEST_BYTES, NewRow, SignedManifest, VerifyError, assemble,
 };
 use narswarm::torrent::bencode::BencodeError;
 use sha2::{Digest as _, Sha256};
@@ -118,6 +118,18 @@ fn headers_that_make_no_sense_are_not_signed() {
         rows: 0,
     };
     case(|h| (h.layers[0].rows, h.layers[0].length) = (0, 7), empty);
+    case(
+        |h| {
+            let entry = h.layers[0].clone();
+            let numbered = |number| LayerEntry {
+                number,
+                length: MAX_LAYER_BYTES as u64,
+                ..entry.clone()
+            };
+            h.layers = (1..=3).map(numbered).collect();
+        },
+        HeaderError::LayerBytes(3 * MAX_LAYER_BYTES as u64),
+    );
     let result = |count| {
         let mut header = sample::header(1, Vec::new());
         header.seedboxes = vec![header.seedboxes[0]; count];

@@ -47,5 +47,7 @@ pub use shared::{
 };
 pub use stock_client::{PORT, Stock, StockClient};
 pub use substitution::Substitution;
-pub use topic_peer::{TopicPeer, answer_for_the_topic_only, pointer_message, topic};
+pub use topic_peer::{
+    TopicPeer, answer_for_the_topic_only, connect_silently, pointer_message, topic,
+};
 pub use topic_tracker::TopicTracker;

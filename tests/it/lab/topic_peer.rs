@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -10,6 +10,8 @@ use std::{
 use narswarm::{
     manifest::ChannelName, nix::PublicKey, torrent::InfoHash, torrent::bencode::Writer,
 };
+
+use socket2::{Domain, Socket, Type};
 
 use super::Publication;
 
@@ -37,15 +39,24 @@ impl TopicPeer {
     /// Connects to a node, as one of several; both extension handshakes are through when this returns.
     #[track_caller]
     pub fn connect(node: SocketAddr, topic: InfoHash, number: u8) -> Self {
-        let mut stream = TcpStream::connect(node).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&handshake(topic, number)).unwrap();
+        Self::greet(TcpStream::connect(node).unwrap(), topic, number)
+    }
+
+    /// The same from another address of this machine.
+    #[track_caller]
+    pub fn connect_from(from: IpAddr, node: SocketAddr, topic: InfoHash, number: u8) -> Self {
+        let socket = Socket::new(Domain::for_address(node), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+        socket.connect(&node.into()).unwrap();
+        Self::greet(socket.into(), topic, number)
+    }
+
+    #[track_caller]
+    fn greet(stream: TcpStream, topic: InfoHash, number: u8) -> Self {
+        let mut stream = shake_hands(stream, topic, number).unwrap();
         stream
             .write_all(&frame(&[&[EXTENDED, 0], extensions().as_slice()].concat()))
             .unwrap();
-        let mut answer = [0; 68];
-        stream.read_exact(&mut answer).unwrap();
-        assert_eq!(answer[28..48], *topic.as_bytes());
         let mut peer = Self {
             stream,
             extension: 0,
@@ -177,6 +188,20 @@ pub fn answer_for_the_topic_only(listener: TcpListener, topic: InfoHash, number:
             }
         }
     });
+}
+
+/// Sends the handshake and nothing more; `None` when the node hangs up.
+pub fn connect_silently(node: SocketAddr, topic: InfoHash, number: u8) -> Option<TcpStream> {
+    shake_hands(TcpStream::connect(node).unwrap(), topic, number)
+}
+
+fn shake_hands(mut stream: TcpStream, topic: InfoHash, number: u8) -> Option<TcpStream> {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&handshake(topic, number)).ok()?;
+    let mut answer = [0; 68];
+    stream.read_exact(&mut answer).ok()?;
+    assert_eq!(answer[28..48], *topic.as_bytes());
+    Some(stream)
 }
 
 fn handshake(topic: InfoHash, number: u8) -> Vec<u8> {
