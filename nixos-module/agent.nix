@@ -111,7 +111,7 @@ in
 
     networking.firewall = roles.firewall cfg;
     environment.systemPackages = [ cfg.package ];
-    environment.etc."narswarm/agent.toml".source = roles.checked "narswarm-agent.toml" cfg;
+    environment.etc."narswarm/agent.toml".source = roles.checked "agent" cfg;
 
     systemd.sockets.narswarm-agent = {
       description = "narswarm agent, where Nix asks it";

@@ -129,13 +129,14 @@ rec {
     // set { inherit (upstream) timeout; };
 
   # A file that the program refuses fails the build of the system, not the next boot.
-  checked = name: cfg:
+  checked = role: cfg:
     let
+      name = "narswarm-${role}.toml";
       file = toml.generate name cfg.settings;
     in
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
       pkgs.runCommand name { } ''
-        ${lib.getExe cfg.package} check-config ${file}
+        ${lib.getExe cfg.package} check-config --role ${role} ${file}
         cp ${file} $out
       ''
     else

@@ -61,7 +61,7 @@ in
 
     networking.firewall = roles.firewall cfg;
     environment.systemPackages = [ cfg.package ];
-    environment.etc."narswarm/seedbox.toml".source = roles.checked "narswarm-seedbox.toml" cfg;
+    environment.etc."narswarm/seedbox.toml".source = roles.checked "seedbox" cfg;
 
     # Not a dynamic user: what it keeps on the disk belongs to it for longer than one run.
     users.users.${user} = { isSystemUser = true; group = user; };

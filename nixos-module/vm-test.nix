@@ -1,5 +1,5 @@
 # A publisher with a seedbox, and two agents that can look up no name. The origin dies: the second agent gets everything from the first.
-#   nix build '.?dir=nixos-module#checks.x86_64-linux.vm'
+#   nix build ./nixos-module#checks.x86_64-linux.vm
 #   nix-build -E '(import <nixpkgs> { }).testers.runNixOSTest ./nixos-module/vm-test.nix'
 { lib, pkgs, ... }:
 

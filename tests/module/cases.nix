@@ -113,6 +113,8 @@ in
     unknownKey = agent { channels = [ channel ]; settings.swarm.uploadLimit = "2MB/s"; };
     badRate = agent { channels = [ channel ]; uploadLimit = "fast"; };
     badSeedbox = seedbox { channels = [ channel ]; location = "/mnt/disk"; settings.hold.source = "elsewhere"; };
+    # Good for an agent.
+    agentsSeedbox = seedbox { channels = [ channel ]; location = "/mnt/disk"; settings.cache.size = "20GB"; };
 
     # Refused, each with its reason.
     noChannel = agent { };

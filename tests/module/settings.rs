@@ -18,7 +18,7 @@ fn the_program_reads_what_the_module_writes() {
         let mut command = Command::new(NARSWARM);
         let command = command
             .env_remove("STATE_DIRECTORY")
-            .arg("check-config")
+            .args(["check-config", "--role", role])
             .arg(file.path());
         let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].concat();
@@ -31,7 +31,7 @@ fn the_program_reads_what_the_module_writes() {
         (
             "agent",
             "agent",
-            "1 channels, 1 upstreams, share = public, state in /var/lib/narswarm\n",
+            "1 channel, 1 upstream, share = public, state in /var/lib/narswarm\n",
         ),
         ("agentAlone", "agent", "share = lan"),
         ("agentByLink", "agent", "2 channels"),
@@ -44,8 +44,8 @@ fn the_program_reads_what_the_module_writes() {
             "seedbox",
             "share = public, state in /var/lib/narswarm-seedbox\n",
         ),
-        ("seedbox", "seedbox", "1 channels"),
-        ("seedboxReadOnly", "seedbox", "1 channels"),
+        ("seedbox", "seedbox", "1 channel,"),
+        ("seedboxReadOnly", "seedbox", "1 channel,"),
         (
             "seedboxOfStore",
             "seedbox",
@@ -62,6 +62,7 @@ fn the_program_reads_what_the_module_writes() {
         ("unknownKey", "agent", "uploadLimit"),
         ("badRate", "agent", "'fast' is not a rate"),
         ("badSeedbox", "seedbox", "elsewhere"),
+        ("agentsSeedbox", "seedbox", "unknown field `cache`"),
     ] {
         let (code, text) = check(evaluation, case, role);
         assert!(
@@ -74,7 +75,7 @@ fn the_program_reads_what_the_module_writes() {
     for role in ["agent", "seedbox"] {
         let script = checks[format!("narswarm/{role}.toml")].as_str().unwrap();
         assert!(
-            script.starts_with(&format!("{STUB} check-config /nix/store/")),
+            script.starts_with(&format!("{STUB} check-config --role {role} /nix/store/")),
             "{script}"
         );
     }
