@@ -61,6 +61,88 @@ fn setup_makes_the_units_of_the_module() {
     }
 }
 
+/// Lines of a script, from the one that begins with `from` to before the one that begins with `to`.
+fn part<'a>(script: &'a str, from: &str, to: &str) -> &'a str {
+    let start = script.find(&format!("\n{from}")).unwrap() + 1;
+    let length = script[start..].find(&format!("\n{to}")).unwrap();
+    &script[start..start + length + 1]
+}
+
+/// Also where its last line has no end, and for whom that went wrong once.
+#[test]
+fn one_line_comes_into_nix_conf_and_goes_again() {
+    if !Need::all(
+        "one_line_comes_into_nix_conf_and_goes_again",
+        &[Need::Program("sh")],
+    ) {
+        return;
+    }
+    let (installs, removes) = (setup(&[]), setup(&["--remove"]));
+    let installs = part(&installs, "mkdir -p /etc/nix", "# A Nix for one user");
+    let removes = part(
+        &removes,
+        "[ ! -e /etc/nix/nix.conf ]",
+        "# What is not there",
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let nix = directory.path().join("nix");
+    let run = |script: &str| {
+        let script = script.replace("/etc/nix", nix.to_str().unwrap());
+        let status = Command::new("sh").args(["-euc", &script]).status();
+        assert!(status.unwrap().success(), "{script}");
+        fs::read_to_string(nix.join("nix.conf")).unwrap_or_default()
+    };
+    let line = "!include narswarm.conf\n";
+    assert_eq!(run(removes), "");
+    for (before, after) in [
+        ("", ""),
+        ("sandbox = false", "sandbox = false\n"),
+        ("sandbox = false\n", "sandbox = false\n"),
+        (
+            "sandbox = false!include narswarm.conf\n",
+            "sandbox = false\n",
+        ),
+    ] {
+        let _ = fs::create_dir(&nix);
+        fs::write(nix.join("nix.conf"), before).unwrap();
+        let merged = before.contains("!include");
+        if !merged {
+            for _ in 0..2 {
+                assert_eq!(run(installs), format!("{after}{line}"), "{before}");
+            }
+        }
+        for _ in 0..2 {
+            assert_eq!(run(removes), after, "{before}");
+        }
+        assert!(!nix.join("narswarm.conf").exists());
+    }
+}
+
+#[test]
+fn a_refused_configuration_installs_nothing_and_can_be_removed() {
+    if !Need::all(
+        "a_refused_configuration_installs_nothing_and_can_be_removed",
+        &[Need::Program("sh")],
+    ) {
+        return;
+    }
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    fs::write(file.path(), "share = 1\n").unwrap();
+    let run = |more: &[&str]| {
+        let mut command = Command::new(NARSWARM);
+        command.arg("setup").args(more).arg("--config");
+        command.arg(file.path()).output().unwrap()
+    };
+    let refused = run(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    let script = String::from_utf8(refused.stdout).unwrap();
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{script}");
+    assert!(said.contains("unknown field `share`"), "{said}");
+    must_succeed(&run(&["--remove"]));
+}
+
 #[test]
 fn both_scripts_are_sound_to_a_shell() {
     if !Need::all("both_scripts_are_sound_to_a_shell", &[Need::Program("sh")]) {
