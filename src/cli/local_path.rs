@@ -32,6 +32,10 @@ impl LocalPath {
             ),
             None => (root.clone(), text.into_owned()),
         };
+        let place = match &root {
+            Some(root) => format!("the store in {}", root.display()),
+            None => "this machine's store".to_owned(),
+        };
         let store = Store::open(root.as_deref()).map_err(Failure::failed)?;
         let store_path = StorePath::parse(store.store_dir(), text.trim_end_matches('/'));
         let store_path = store_path
@@ -41,7 +45,7 @@ impl LocalPath {
             .map_err(Failure::failed)?;
         let info = info.filter(|info| info.store_path == store_path);
         let info = info.ok_or_else(|| {
-            Failure::new(NOT_FOUND, format!("{text} is not installed in this store"))
+            Failure::new(NOT_FOUND, format!("{text} is not installed in {place}"))
         })?;
         Ok(Self { info, store })
     }

@@ -1,7 +1,8 @@
 //! `narswarm publish`.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,20 +12,34 @@ use serde_json::json;
 use crate::config::Size;
 use crate::nix::{SecretKey, StoreDir, StorePath};
 use crate::publish::{PathSource, PublishError, PublishOptions, publish};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreUri};
 use crate::swarm::put_pointer;
 
 use super::args::PublishArgs;
 use super::exit::{FAILED, Failure, NOT_FOUND, REFUSED};
 use super::progress::Bar;
 
+/// Linux's own limit is 40.
+const MAX_LINKS: usize = 40;
+
 pub async fn run(args: PublishArgs) -> Result<(), Failure> {
     let source = PathSource::open(&args.from).await.map_err(failure)?;
+    let secret_key = read_key(&args.secret_key)?;
+    let narinfo_key = args.narinfo_key.as_deref().map(read_key).transpose()?;
+    let narinfo_public = narinfo_key.as_ref().map(SecretKey::public);
+    if narinfo_public
+        .as_ref()
+        .is_some_and(|key| key.bytes() == secret_key.public().bytes())
+    {
+        return Err(Failure::usage(
+            "--narinfo-key is the channel's key, which must not sign packages: make another one (narswarm keygen)",
+        ));
+    }
     let options = PublishOptions {
         roots: roots(&args, source.store_dir())?,
         source,
-        secret_key: read_key(&args.secret_key)?,
-        narinfo_key: args.narinfo_key.as_deref().map(read_key).transpose()?,
+        secret_key,
+        narinfo_key,
         system: args
             .system
             .unwrap_or_else(|| format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)),
@@ -50,25 +65,24 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
     let published = publish(options, bar.clone()).await;
     bar.finish();
     let published = published.map_err(failure)?;
-    // What lies in --out counts; a DHT that is not reachable does not undo it.
     let announced = match args.announce {
         true => Some(put_pointer(&published.pointer, &args.bootstrap).await),
         false => None,
     };
-    if let Some(Err(reason)) = &announced {
-        eprintln!("warning: the pointer was not put into the DHT: {reason}");
-    }
-    let nodes = announced.and_then(Result::ok);
+    let (nodes, unannounced) = match announced.transpose() {
+        Ok(nodes) => (nodes, None),
+        Err(reason) => (None, Some(reason)),
+    };
     if args.json {
         let line = json!({
             "channel": channel, "release": release, "sequence": published.sequence, "key": public_key.to_string(),
             "paths": published.paths, "new_paths": published.new_paths, "nar_bytes": published.nar_bytes,
             "payload_bytes": published.payload_bytes, "manifest_bytes": published.manifest_bytes,
             "info_hash": published.manifest.to_string(), "magnet": published.magnet.to_string(),
-            "link": published.link.to_string(), "dht_nodes": nodes,
+            "link": published.link.to_string(), "signers": published.signers, "dht_nodes": nodes,
         });
         println!("{line}");
-        return Ok(());
+        return outcome(unannounced);
     }
     println!(
         "{channel} {release}, sequence {}: {} paths ({} new), {} of NARs, {} of payloads, manifest {}",
@@ -88,7 +102,25 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
         "(public key {public_key}; this release alone: {})",
         published.magnet
     );
-    Ok(())
+    let signers: Vec<&str> = published.signers.iter().map(String::as_str).collect();
+    if !signers.is_empty() {
+        println!("packages signed by: {}", signers.join(", "));
+    }
+    if let Some(key) = narinfo_public {
+        println!("  for trusted_keys of agents and trusted-public-keys of Nix: {key}");
+    }
+    outcome(unannounced)
+}
+
+/// The release counts as it lies in --out, but whoever asked for an announcement shall know that there was none.
+fn outcome(unannounced: Option<String>) -> Result<(), Failure> {
+    match unannounced {
+        None => Ok(()),
+        Some(reason) => Err(Failure::failed(format!(
+            "the release is written, but the pointer is not in the DHT: no node took it ({reason}). Let UDP through, or \
+             give --bootstrap"
+        ))),
+    }
 }
 
 /// SOURCE_DATE_EPOCH makes a publication reproducible to the byte.
@@ -117,14 +149,14 @@ fn read_key(path: &Path) -> Result<SecretKey, Failure> {
 fn roots(args: &PublishArgs, store_dir: &StoreDir) -> Result<Vec<StorePath>, Failure> {
     let mut roots = Vec::new();
     for path in &args.closure {
-        roots.push(store_path(path, store_dir)?);
+        roots.push(store_path(path, store_dir, &args.from)?);
     }
     if let Some(file) = &args.store_paths {
         let text = fs::read_to_string(file);
         let text = text
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            roots.push(store_path(Path::new(line), store_dir)?);
+            roots.push(store_path(Path::new(line), store_dir, &args.from)?);
         }
     }
     if roots.is_empty() {
@@ -136,27 +168,96 @@ fn roots(args: &PublishArgs, store_dir: &StoreDir) -> Result<Vec<StorePath>, Fai
 }
 
 /// A store path as written, as its place on disk in a chroot store, or what a profile link points to.
-fn store_path(path: &Path, store_dir: &StoreDir) -> Result<StorePath, Failure> {
-    let text = path.to_string_lossy();
+fn store_path(path: &Path, store_dir: &StoreDir, from: &StoreUri) -> Result<StorePath, Failure> {
     let on_disk = |path: &Path| {
         let text = path.to_string_lossy().into_owned();
         let at = text.rfind(store_dir.as_str())?;
         StorePath::parse(store_dir, text[at..].trim_end_matches('/')).ok()
     };
     let linked = || {
-        fs::canonicalize(path)
-            .ok()
-            .and_then(|target| on_disk(&target))
+        let target = match from {
+            StoreUri::Local { root: Some(root) } => follow_in(root, path, on_disk),
+            _ => None,
+        };
+        target.or_else(|| on_disk(&fs::canonicalize(path).ok()?))
     };
     let found = on_disk(path).or_else(linked);
-    found.ok_or_else(|| Failure::usage(format!("'{text}' is not a path in {store_dir}")))
+    found.ok_or_else(|| {
+        let text = path.display();
+        Failure::usage(match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                format!("'{text}' does not exist")
+            }
+            _ => format!("'{text}' is neither a path in {store_dir} nor a link to one"),
+        })
+    })
+}
+
+/// Follows links as a process with this root would: a profile in a chroot store points to where it will be.
+fn follow_in<T>(root: &Path, path: &Path, found: impl Fn(&Path) -> Option<T>) -> Option<T> {
+    let mut path: PathBuf = path.strip_prefix(root).unwrap_or(path).to_owned();
+    for _ in 0..MAX_LINKS {
+        let inside = path.strip_prefix("/").unwrap_or(&path);
+        let target = fs::read_link(root.join(inside)).ok()?;
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+        if let Some(found) = found(&path) {
+            return Some(found);
+        }
+    }
+    None
 }
 
 fn failure(error: PublishError) -> Failure {
     let code = match &error {
-        PublishError::Absent { .. } | PublishError::Store(StoreError::NotValid(_)) => NOT_FOUND,
+        PublishError::Absent { .. } | PublishError::Store(StoreError::NotValid { .. }) => NOT_FOUND,
         error if error.is_refusal() => REFUSED,
         _ => FAILED,
     };
     Failure::new(code, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_profile_is_followed_within_its_store() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        let profiles = root.join("nix/var/nix/profiles");
+        fs::create_dir_all(&profiles).unwrap();
+        let path = "/nix/store/00000000000000000000000000000000-system";
+        symlink("system-1-link", profiles.join("system")).unwrap();
+        symlink(path, profiles.join("system-1-link")).unwrap();
+        symlink("circle", profiles.join("circle")).unwrap();
+        let from = StoreUri::Local {
+            root: Some(root.clone()),
+        };
+        let store_dir = StoreDir::default();
+        let find =
+            |path: &Path| store_path(path, &store_dir, &from).map(|path| path.full(&store_dir));
+        let inside = Path::new("/nix/var/nix/profiles/system");
+        for written in [
+            inside,
+            &profiles.join("system"),
+            Path::new(path),
+            &root.join(&path[1..]),
+        ] {
+            assert_eq!(find(written).unwrap(), path, "{}", written.display());
+        }
+        let circle = find(&profiles.join("circle")).unwrap_err();
+        assert!(
+            circle.message.contains("nor a link to one"),
+            "{}",
+            circle.message
+        );
+        let missing = find(&profiles.join("missing")).unwrap_err();
+        assert!(
+            missing.message.contains("does not exist"),
+            "{}",
+            missing.message
+        );
+    }
 }

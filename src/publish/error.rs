@@ -25,6 +25,8 @@ pub enum PublishError {
     },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("there is no Nix store at {0}: it has no nix/var/nix/db/db.sqlite")]
+    NoStore(PathBuf),
     #[error("'{0}' is not a URL of a binary cache")]
     Url(String),
     #[error(transparent)]
@@ -56,6 +58,8 @@ pub enum PublishError {
     Encoder(#[from] EncoderError),
     #[error(transparent)]
     InfoDicts(#[from] InfoDictsError),
+    #[error("{directory} holds releases of {of}: use another directory, or its channel and key")]
+    Occupied { directory: PathBuf, of: String },
     #[error("the previous manifest in {path} is refused: {source}")]
     Previous { path: PathBuf, source: VerifyError },
     #[error("layer {number} of the previous manifest in {path} is refused: {source}")]
@@ -92,6 +96,7 @@ impl PublishError {
             self,
             Self::Unsigned(_)
                 | Self::NarHash { .. }
+                | Self::Occupied { .. }
                 | Self::Previous { .. }
                 | Self::PreviousLayer { .. }
         )

@@ -5,6 +5,7 @@
 //! DIR/manifest            the signed header        DIR/layers/SHA256   the layers that it lists
 //! DIR/pointer             the BEP 44 item          DIR/files/NAME      release files
 //! DIR/magnet              a link to the manifest   DIR/*.torrent       manifest, layers, release files
+//! DIR/link                the channel link
 //! DIR/ENCODER.sqlite      info dicts of the payloads: what a later run need not encode again
 //! DIR/lock                held by the publisher that writes here
 //! ```
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::manifest::{Header, LayerEntry, MAX_FILE_BYTES, Pointer, ReleaseFile, SignedManifest};
 use crate::payload::ENCODER_ID;
-use crate::torrent::{InfoDict, Magnet, Metainfo};
+use crate::torrent::{ChannelLink, InfoDict, Magnet, Metainfo};
 
 use super::error::PublishError;
 use super::new_file::{NewFile, remove_leftovers};
@@ -105,6 +106,7 @@ impl<'a> Output<'a> {
         manifest: &SignedManifest,
         pointer: &Pointer,
         magnet: &Magnet,
+        link: &ChannelLink,
     ) -> Result<(), PublishError> {
         let path = self.directory.join("manifest");
         let info = manifest
@@ -116,10 +118,10 @@ impl<'a> Output<'a> {
         self.write(&path, &manifest.encode())?;
         self.torrent(&info)?;
         self.write(&self.directory.join("pointer"), &pointer.encode())?;
-        self.write(
-            &self.directory.join("magnet"),
-            format!("{magnet}\n").as_bytes(),
-        )
+        for (name, text) in [("magnet", magnet.to_string()), ("link", link.to_string())] {
+            self.write(&self.directory.join(name), format!("{text}\n").as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Removes layers, release files and their torrents that the new manifest does not list any more.
@@ -236,14 +238,25 @@ mod tests {
             trackers: vec![],
             peers: vec![],
         };
-        let names = ["pointer", "magnet", "manifest.torrent"];
+        let link = ChannelLink {
+            key: key.public().bytes(),
+            salt: b"lab".to_vec(),
+            peers: vec![],
+        };
+        let names = ["pointer", "magnet", "link", "manifest.torrent"];
         let count = || names.map(|name| directory.path().join(name).exists());
         fs::create_dir(directory.path().join("manifest")).unwrap();
-        assert!(output.manifest(&manifest, &pointer, &magnet).is_err());
-        assert_eq!(count(), [false; 3]);
+        assert!(
+            output
+                .manifest(&manifest, &pointer, &magnet, &link)
+                .is_err()
+        );
+        assert_eq!(count(), [false; 4]);
         fs::remove_dir(directory.path().join("manifest")).unwrap();
-        output.manifest(&manifest, &pointer, &magnet).unwrap();
-        assert_eq!(count(), [true; 3]);
+        output
+            .manifest(&manifest, &pointer, &magnet, &link)
+            .unwrap();
+        assert_eq!(count(), [true; 4]);
     }
 
     #[test]

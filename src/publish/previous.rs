@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 
-use crate::manifest::{ChannelName, Header, Layer, SignedManifest};
+use crate::manifest::{ChannelName, Header, Layer, SignedManifest, VerifyError};
 use crate::nix::{HashPart, NarHash, PublicKey};
 use crate::payload::ENCODER_ID;
 use crate::torrent::InfoHash;
@@ -33,9 +33,22 @@ impl Previous {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(io_error("read", &path))?,
         };
-        let refused = |source| PublishError::Previous {
-            path: path.clone(),
-            source,
+        let occupied = |of| PublishError::Occupied {
+            directory: directory.to_owned(),
+            of,
+        };
+        let refused = |error| match error {
+            VerifyError::WrongChannel { found, .. } => occupied(format!("channel {found}")),
+            VerifyError::UnknownKey { found, .. } => {
+                occupied(format!("a channel that {found} signs"))
+            }
+            VerifyError::BadSignature(name) => occupied(format!(
+                "another channel, or damaged ones (the signature by {name} is not by this key)"
+            )),
+            source => PublishError::Previous {
+                path: path.clone(),
+                source,
+            },
         };
         let manifest = SignedManifest::parse(&bytes).map_err(refused)?;
         let manifest = manifest

@@ -1,5 +1,6 @@
 //! One publication from start to end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::catalog::InfoDicts;
@@ -25,6 +26,8 @@ pub struct Published {
     pub nar_bytes: u64,
     pub payload_bytes: u64,
     pub manifest_bytes: u64,
+    /// The names of the keys that signed the paths.
+    pub signers: BTreeSet<String>,
     pub manifest: InfoHash,
     pub pointer: Pointer,
     /// Names this manifest.
@@ -51,6 +54,8 @@ pub async fn publish(
     let mut paths = options.source.closure(&options.roots).await?;
     paths.sort_by(|a, b| a.store_path.cmp(&b.store_path));
     sign(&mut paths, &options)?;
+    let signatures = paths.iter().flat_map(|info| &info.signatures);
+    let signers = signatures.map(|by| by.key_name.clone()).collect();
 
     let payloads = payloads(&paths, previous.as_ref(), &options, &output, progress).await?;
     let nar_bytes = paths.iter().map(|info| info.nar_size).sum();
@@ -139,7 +144,12 @@ pub async fn publish(
         trackers,
         peers: options.seedboxes.clone(),
     };
-    output.manifest(&manifest, &pointer, &magnet)?;
+    let link = ChannelLink {
+        key: public_key.bytes(),
+        salt: options.channel.as_str().as_bytes().to_vec(),
+        peers: options.seedboxes,
+    };
+    output.manifest(&manifest, &pointer, &magnet, &link)?;
     output.prune(&header)?;
     Ok(Published {
         sequence: header.sequence,
@@ -149,14 +159,11 @@ pub async fn publish(
         payload_bytes,
         manifest_bytes: encoded.len() as u64
             + header.layers.iter().map(|entry| entry.length).sum::<u64>(),
+        signers,
         manifest: info.info_hash(),
         pointer,
         magnet,
-        link: ChannelLink {
-            key: public_key.bytes(),
-            salt: options.channel.as_str().as_bytes().to_vec(),
-            peers: options.seedboxes,
-        },
+        link,
     })
 }
 

@@ -22,7 +22,14 @@ pub enum PathSource {
 impl PathSource {
     pub async fn open(uri: &StoreUri) -> Result<Self, PublishError> {
         Ok(match uri {
-            StoreUri::Local { root } => Self::Store(Store::open(root.as_deref())?),
+            StoreUri::Local { root } => {
+                let store = Store::open(root.as_deref())?;
+                if !store.has_database() {
+                    let root = root.clone().unwrap_or_else(|| "/".into());
+                    return Err(PublishError::NoStore(root));
+                }
+                Self::Store(store)
+            }
             StoreUri::File(directory) => Self::Cache(BinaryCache::directory(directory).await?),
             StoreUri::Http(url) => Self::Cache(BinaryCache::http(url).await?),
         })

@@ -160,7 +160,10 @@ impl Store {
             .prepare_cached(&format!("{COLUMNS} where path = ?1"))?
             .query_row(params![full], Record::new)
             .optional()?;
-        record.ok_or(QueryError::Final(StoreError::NotValid(full)))
+        record.ok_or_else(|| {
+            let store = self.real_dir.clone();
+            QueryError::Final(StoreError::NotValid { path: full, store })
+        })
     }
 
     fn info(&self, record: Record, references: &[Reference]) -> Result<PathInfo, StoreError> {

@@ -25,8 +25,8 @@ pub enum StoreError {
     Record { path: String, cause: ParseError },
     #[error("read Nix's database: more than {limit} {what}")]
     TooMany { what: &'static str, limit: usize },
-    #[error("`{0}` is not valid in this store")]
-    NotValid(String),
+    #[error("`{path}` is not valid in the store {}", .store.display())]
+    NotValid { path: String, store: PathBuf },
     #[error("plan the NAR of {}: {cause}", .path.display())]
     Plan { path: PathBuf, cause: NarError },
     #[error("read {}: {reason}", .path.display())]

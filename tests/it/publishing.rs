@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
 use crate::lab::{
     Answer, Closure, HttpServer, Keys, Need, Nix, Node, NodeConfig, Outcome, Release, Scratch, get,
     narswarm, wait_for,
@@ -40,7 +42,7 @@ fn what_is_written() {
     };
     let publication = Release::of(closure, &keys, scratch.path("out")).publish();
     let out = &publication.out;
-    for name in ["manifest", "pointer", "magnet", "manifest.torrent"] {
+    for name in ["manifest", "pointer", "magnet", "link", "manifest.torrent"] {
         assert!(out.join(name).is_file(), "{name}");
     }
     assert_eq!(layers(out).len(), 1);
@@ -48,6 +50,9 @@ fn what_is_written() {
     assert_eq!(magnet.trim(), publication.text("magnet"));
     assert!(magnet.contains(&format!("urn:btih:{}", publication.text("info_hash"))));
     assert!(publication.text("link").starts_with("magnet:?xs=urn:btpk:"));
+    let link = fs::read_to_string(out.join("link")).unwrap();
+    assert_eq!(link.trim(), publication.text("link"));
+    assert_eq!(publication.summary["signers"], json!(["lab-narinfo-1"]));
     assert_eq!(publication.text("key"), publication.keys.channel);
     assert_eq!(
         (
@@ -56,6 +61,41 @@ fn what_is_written() {
         ),
         (1, closure.paths.len() as u64)
     );
+}
+
+#[test]
+fn a_directory_is_for_one_channel_and_a_key_for_one_purpose() {
+    let Some((nix, scratch, closure, keys)) =
+        lab("a_directory_is_for_one_channel_and_a_key_for_one_purpose")
+    else {
+        return;
+    };
+    let release = Release::of(closure, &keys, scratch.path("out"));
+    release.publish();
+    let other = Release {
+        channel: "other".to_owned(),
+        ..release.clone()
+    };
+    other
+        .run()
+        .exits(3)
+        .says(&["holds releases of channel lab", "use another directory"]);
+    let stranger = Release {
+        keys: Keys::make(&nix, &scratch.path("stranger")),
+        ..release.clone()
+    };
+    stranger
+        .run()
+        .exits(3)
+        .says(&["signature by lab-channel-1"]);
+    let mut one_key = release.clone();
+    one_key.keys.narinfo_secret = keys.channel_secret.clone();
+    one_key.run().exits(2).says(&["must not sign packages"]);
+    let nowhere = Release {
+        from: scratch.path("nowhere").to_str().unwrap().to_owned(),
+        ..release
+    };
+    nowhere.run().exits(1).says(&["there is no Nix store at"]);
 }
 
 #[test]
