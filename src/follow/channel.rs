@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -20,6 +21,9 @@ use crate::upstream::UpstreamError;
 
 use super::manifest_reader::{ManifestReader, ReadError};
 use super::manifest_source::ManifestSource;
+
+/// Peers bring the pointer within a second, the DHT within ten: until then its absence is nothing to tell anybody.
+const POINTER_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
@@ -106,6 +110,7 @@ pub struct Channel {
     keep_files: bool,
     pointers: Arc<Pointers>,
     downloads: Arc<Downloads>,
+    opened: Instant,
     /// Newest first.
     releases: Vec<Release>,
     /// How the last try of each step failed.
@@ -139,6 +144,7 @@ impl Channel {
             keep_files: options.keep_files,
             pointers: swarm.pointers().clone(),
             downloads: swarm.downloads().clone(),
+            opened: Instant::now(),
             releases,
             errors: Default::default(),
         };
@@ -214,12 +220,16 @@ impl Channel {
             }
             return match failed {
                 Some(error) => Err(error),
-                None if self.reader.is_none() && self.releases.is_empty() => {
-                    Err(FollowError::NoPointer)
-                }
+                None if self.lacks_pointer() => Err(FollowError::NoPointer),
                 None => Ok(false),
             };
         }
+    }
+
+    /// Nothing else can bring a release, and it has had its time.
+    fn lacks_pointer(&self) -> bool {
+        let nothing = self.reader.is_none() && self.releases.is_empty();
+        nothing && self.opened.elapsed() >= POINTER_PATIENCE
     }
 
     async fn ask_source(&mut self) -> Result<bool, FollowError> {

@@ -178,6 +178,8 @@ impl Channels {
             self.refresh(followed, Step::Pointer).await;
             self.refresh(followed, Step::Source).await;
             let good = self.refresh(followed, Step::Files).await;
+            // One that has just begun has nothing to complain of, and nothing to be content with.
+            let good = good && followed.status().release.is_some();
             failures = if good { 0 } else { failures + 1 };
             let retry = match failures {
                 0 => REMOTE_INTERVAL,
@@ -212,7 +214,7 @@ impl Channels {
         let name = &followed.options().name;
         let refreshed = followed.refresh(step, |refreshed| {
             match &refreshed.failed {
-                Some((error, true)) => self.counters.error(format!("channel {name}: {error}")),
+                Some((error, true)) => tracing::warn!("channel {name}: {error}"),
                 Some((error, false)) => tracing::debug!(channel = %name, error, "no news"),
                 None => {}
             }

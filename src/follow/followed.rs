@@ -88,8 +88,7 @@ impl Followed {
         self.channel.lock().await.lags()
     }
 
-    /// The status tells of it only after `tell` has: whoever sees a release there gets it served, and whoever sees an
-    /// error there finds it among the errors.
+    /// The status tells of it only after `tell` has: whoever sees a release there gets it served.
     pub async fn refresh(&self, step: Step, tell: impl FnOnce(&Refreshed)) -> Refreshed {
         let mut channel = self.channel.lock().await;
         let news = channel.refresh(step).await;

@@ -168,8 +168,13 @@ impl StatusReport {
         let gossip = self.swarm.gossip();
         let offer = self.swarm.offered();
         let statuses = self.channels.statuses();
-        // Read after the channels: an error is counted before it stands in a channel's status.
         let totals = self.counters.totals();
+        // What a channel complains of is over as soon as it does not.
+        let complaints = statuses.iter().filter_map(|channel| {
+            let error = channel.last_error.as_ref()?;
+            Some(format!("channel {}: {error}", channel.name))
+        });
+        let errors = totals.errors.into_iter().chain(complaints).collect();
         let channels = statuses.into_iter().map(|channel| ChannelView {
             name: channel.name,
             key: channel.key,
@@ -265,7 +270,7 @@ impl StatusReport {
                 amount: 0,
                 used: offer.held,
             },
-            errors: totals.errors,
+            errors,
         }
     }
 }
