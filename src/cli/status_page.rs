@@ -218,6 +218,8 @@ fn problems(status: &Value) -> Vec<String> {
             waiting.join(", ")
         ));
     }
+    let warnings = list(&config["warnings"]).iter();
+    problems.extend(warnings.map(|warning| format!("configuration: {}", text(warning))));
     if let Some(reason) = status["encoder"]["off"].as_str() {
         problems.push(format!("installed paths are not seeded: {reason}"));
     }
@@ -284,7 +286,7 @@ mod tests {
     fn sample() -> Value {
         json!({
             "role": "agent", "version": "0.1.0", "uptime_s": 11520, "share": "off",
-            "config": { "error": null, "needs_restart": ["swarm.listen"], "share": "public", "share_chosen": "off" },
+            "config": { "error": null, "needs_restart": ["swarm.listen"], "warnings": ["no such netrc"], "share": "public", "share_chosen": "off" },
             "addresses": { "shim": "127.0.0.1:8642", "peer": "[::]:6881" },
             "channels": [
                 { "name": "stable", "state": "ok", "release": "26.05.1", "created": 900_000, "expires": 1_100_000, "paths": 98233 },
@@ -332,6 +334,7 @@ Upstreams
 
 Look at this
   restart narswarm for the new swarm.listen
+  configuration: no such netrc
   404 only because nobody could give it, so Nix builds: 05xf (1 since the start)
   the disk is full
 ";

@@ -14,6 +14,7 @@ use crate::store::StoreUri;
 use crate::swarm::{DiscoveryOptions, Recreation, ScheduledLimit, SwarmOptions, UploadLimits};
 use crate::upstream::Netrc;
 
+use super::address::literal_address;
 use super::sections::{AgentFile, ScheduleSection, SeedboxFile, SwarmSection};
 use super::units::Rate;
 use super::upstreams::netrc;
@@ -57,21 +58,23 @@ pub enum ConfigError {
 /// A checked configuration.
 pub struct Config {
     pub options: NodeOptions,
-    /// What is allowed but probably not meant.
-    pub warnings: Vec<String>,
 }
 
 impl Config {
     pub fn read(path: &Path, role: Role) -> Result<Self, ConfigError> {
-        let text = read(path)?;
+        Self::parse(&read(path)?, path, role)
+    }
+
+    /// The text of a file; errors name it by `path`.
+    pub fn parse(text: &str, path: &Path, role: Role) -> Result<Self, ConfigError> {
         let toml = |source| ConfigError::Toml {
             path: path.to_owned(),
             source,
         };
         let checker = Checker { path };
         match role {
-            Role::Agent => checker.agent(toml::from_str(&text).map_err(toml)?),
-            Role::Seedbox => checker.seedbox(toml::from_str(&text).map_err(toml)?),
+            Role::Agent => checker.agent(toml::from_str(text).map_err(toml)?),
+            Role::Seedbox => checker.seedbox(toml::from_str(text).map_err(toml)?),
         }
     }
 
@@ -171,8 +174,9 @@ impl Checker<'_> {
             channels: self.channels(&file.channel, file.shim.expressions)?,
             upstreams,
             keys: keys.into_iter().collect(),
+            warnings,
         };
-        Ok(Config { options, warnings })
+        Ok(Config { options })
     }
 
     fn seedbox(&self, file: SeedboxFile) -> Result<Config, ConfigError> {
@@ -200,8 +204,9 @@ impl Checker<'_> {
             channels: self.channels(&file.channel, true)?,
             upstreams,
             keys: TrustedKeys::default(),
+            warnings,
         };
-        Ok(Config { options, warnings })
+        Ok(Config { options })
     }
 
     fn warn_of_swarm(&self, swarm: &SwarmSection, warnings: &mut Vec<String>) {
@@ -265,11 +270,11 @@ impl Checker<'_> {
                 nice: section.recreate_nice,
             },
             connections: self.at_least_one("swarm.connections", section.connections)?,
-            peers: self.parse_all::<SocketAddr>("swarm.peers", &section.peers)?,
+            peers: self.addresses("swarm.peers", &section.peers)?,
             trackers: self.parse_all("swarm.trackers", &section.trackers)?,
             discovery: DiscoveryOptions {
                 dht: section.dht,
-                bootstrap: self.parse_all("swarm.bootstrap", &section.bootstrap)?,
+                bootstrap: self.addresses("swarm.bootstrap", &section.bootstrap)?,
                 lsd: section.lsd,
                 upnp: section.upnp,
             },
@@ -308,6 +313,13 @@ impl Checker<'_> {
             0 => Err(self.error(key, "0 is not enough: at least 1")),
             _ => Ok(number),
         }
+    }
+
+    fn addresses(&self, key: &str, texts: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
+        let address = |text: &String| {
+            literal_address(text).map_err(|error| self.error(key, &format!("'{text}': {error}")))
+        };
+        texts.iter().map(address).collect()
     }
 
     pub(super) fn parse_all<T: FromStr<Err: std::fmt::Display>>(
@@ -383,7 +395,7 @@ mod tests {
         refused("[hold]\nlocation = \"/\"\namount = \"a lot\"", "amount");
         let warned = |text: &str, of: &str| {
             let (_, config) = Config::read_either(file(text).path()).unwrap();
-            let warnings = config.warnings;
+            let warnings = config.options.warnings;
             assert!(
                 warnings.iter().any(|warning| warning.contains(of)),
                 "{text}"

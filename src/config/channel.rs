@@ -40,7 +40,12 @@ impl Checker<'_> {
         keep_files: bool,
     ) -> Result<ChannelOptions, ConfigError> {
         let required = |key: &str, value: &Option<String>| {
-            value.clone().ok_or_else(|| self.error(key, "is missing"))
+            value.clone().ok_or_else(|| {
+                self.error(
+                    key,
+                    "is missing (or give link instead of name, key and manifest)",
+                )
+            })
         };
         let name = required("channel.name", &section.name)?;
         let key = required("channel.key", &section.key)?;

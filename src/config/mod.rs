@@ -1,5 +1,6 @@
 //! The configuration files: TOML in, checked options out. Unknown keys are refused, every error names its key.
 
+mod address;
 mod agent;
 mod channel;
 mod hold;
@@ -7,5 +8,6 @@ mod sections;
 mod units;
 mod upstreams;
 
+pub use address::{AddressError, literal_address};
 pub use agent::{Config, ConfigError, Role, state_directory};
 pub use units::{Rate, Size, Span};

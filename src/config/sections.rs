@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::address;
 use super::units::{Rate, Size, Span};
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +49,7 @@ pub struct SeedboxFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shim {
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
     pub expressions: bool,
 }
@@ -65,6 +67,7 @@ impl Default for Shim {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
 }
 
@@ -79,6 +82,7 @@ impl Default for Http {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SwarmSection {
+    #[serde(deserialize_with = "address::deserialize")]
     pub listen: SocketAddr,
     pub share: String,
     pub networks: Vec<String>,

@@ -13,7 +13,7 @@ pub enum UnitError {
     Size(String),
     #[error("'{0}' is not a rate: write a size per second, for example 2MB/s")]
     Rate(String),
-    #[error("'{0}' is not a duration: write a whole number and ms, s, m or h, for example 5s")]
+    #[error("'{0}' is not a duration: write a whole number and ms, s, m, h or d, for example 5s")]
     Span(String),
     #[error("'{0}' is not an amount: write a size, or a part of the release up to 100%")]
     Amount(String),

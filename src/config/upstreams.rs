@@ -29,7 +29,7 @@ impl Checker<'_> {
     ) -> Result<Vec<UpstreamOptions>, ConfigError> {
         let mut upstreams = Vec::with_capacity(sections.len());
         for section in sections {
-            let mut url: Url = self.parse("upstream.url", &section.url)?;
+            let mut url = self.url("upstream.url", &section.url)?;
             if OTHER_STORES.contains(&url.scheme()) {
                 warnings.push(format!(
                     "upstream.url = {url} is not asked, only http and https are: leave it in nix.conf, behind this agent"
@@ -62,6 +62,16 @@ impl Checker<'_> {
             });
         }
         Ok(upstreams)
+    }
+
+    fn url(&self, key: &str, text: &str) -> Result<Url, ConfigError> {
+        Url::parse(text).map_err(|error| {
+            let remedy = match error {
+                url::ParseError::RelativeUrlWithoutBase => "write http:// or https:// before it",
+                _ => "it is not a URL",
+            };
+            self.error(key, &format!("'{text}': {remedy}"))
+        })
     }
 }
 

@@ -38,6 +38,7 @@ pub struct Configured {
     started_with: NodeOptions,
     /// The newest that were not refused.
     swarm: SwarmOptions,
+    warnings: Vec<String>,
     chosen: Option<Share>,
     share_file: ShareFile,
     parts: Parts,
@@ -55,6 +56,8 @@ pub struct ConfigView {
     pub share: &'static str,
     /// What `narswarm share` chose instead.
     pub share_chosen: Option<&'static str>,
+    /// What the file allows but probably does not mean.
+    pub warnings: Vec<String>,
 }
 
 impl Configured {
@@ -62,6 +65,7 @@ impl Configured {
     pub fn new(options: NodeOptions, chosen: Option<Share>, parts: Parts) -> Self {
         let configured = Self {
             swarm: options.swarm.clone(),
+            warnings: options.warnings.clone(),
             chosen,
             share_file: ShareFile::new(&options.state),
             started_with: options,
@@ -164,6 +168,7 @@ impl Configured {
             substituter.reconfigure(caches);
         }
         self.swarm = options.swarm;
+        self.warnings = options.warnings;
         Ok(waiting)
     }
 
@@ -173,6 +178,7 @@ impl Configured {
             needs_restart,
             share: self.swarm.share.as_str(),
             share_chosen: self.chosen.map(Share::as_str),
+            warnings: self.warnings.clone(),
         };
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }

@@ -134,7 +134,9 @@ impl Node {
                 Some(Arc::new(Substituter::new(parts)?))
             }
         };
-        let listener = match options.shim_socket.take() {
+        let socket = options.shim_socket.take();
+        let adopted = socket.is_some();
+        let listener = match socket {
             Some(socket) => adopt(socket),
             None => TcpListener::bind(options.shim).await,
         };
@@ -146,6 +148,12 @@ impl Node {
             address: options.shim,
             source,
         })?;
+        if adopted && address != options.shim {
+            counters.error(format!(
+                "systemd's socket listens on {address}, not on shim.listen = {}: run `narswarm setup` again",
+                options.shim
+            ));
+        }
         let role = options.role.as_str();
         let parts = Parts {
             swarm: swarm.clone(),

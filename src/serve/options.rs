@@ -38,6 +38,8 @@ pub struct NodeOptions {
     pub upstreams: Vec<UpstreamOptions>,
     /// Keys whose signatures make a row worth serving to Nix.
     pub keys: TrustedKeys,
+    /// What the configuration allows but probably does not mean.
+    pub warnings: Vec<String>,
 }
 
 impl NodeOptions {

@@ -60,7 +60,7 @@ fn what_cannot_be_asked_or_read_is_named() {
         "s3://bucket",
         "leave it in nix.conf",
         "no-netrc",
-        "1 upstreams",
+        "1 upstream,",
     ] {
         assert!(checked.stdout.contains(words), "{}", checked.stdout);
     }

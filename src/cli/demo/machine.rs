@@ -113,5 +113,6 @@ fn options(
         }],
         upstreams: vec![],
         keys: TrustedKeys::default(),
+        warnings: vec![],
     })
 }
