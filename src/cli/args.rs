@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::Span;
+use crate::config::{Span, literal_address};
 use crate::manifest::{ChannelName, TrackerUrl};
 use crate::store::StoreUri;
 use crate::swarm::Share;
+
+use super::config_file;
 
 /// A BitTorrent-based Nix substituter: seeds what is installed, straight from the store.
 #[derive(Parser)]
@@ -29,7 +31,7 @@ pub enum Command {
         after_help = "Example: narswarm keygen nixos-unstable-1 --secret channel.sec --public channel.pub"
     )]
     Keygen(KeygenArgs),
-    /// Make a signed manifest of a release, with torrents of its NARs.
+    /// Make a signed manifest of a release: what its NARs are, and what each is as a torrent.
     #[command(
         after_help = "Example: narswarm publish --channel nixos-unstable --release 26.11pre1 \
         --secret-key channel.sec --out /srv/channel --closure /nix/var/nix/profiles/system"
@@ -37,10 +39,10 @@ pub enum Command {
     Publish(Box<PublishArgs>),
     /// Serve Nix on loopback, download from the swarm, and seed what is installed.
     #[command(after_help = "Example: narswarm agent --config /etc/narswarm/agent.toml")]
-    Agent(NodeArgs),
+    Agent(AgentArgs),
     /// Give disk and uplink: seed payload files or a store, without Nix.
     #[command(after_help = "Example: narswarm seedbox --config /etc/narswarm/seedbox.toml")]
-    Seedbox(NodeArgs),
+    Seedbox(SeedboxArgs),
     /// Fetch store paths as NARs, or unpacked, without Nix.
     #[command(
         after_help = "Example: narswarm fetch /nix/store/05xf...-hello --to ./out --unpack --config agent.toml"
@@ -98,7 +100,9 @@ pub struct KeygenArgs {
 }
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("paths").required(true).args(["closure", "store_paths"]))]
 pub struct PublishArgs {
+    /// The channel's name, for example nixos-unstable; it and the key are the channel.
     #[arg(long)]
     pub channel: ChannelName,
     /// The release's name, for example 26.11pre812345.
@@ -110,8 +114,8 @@ pub struct PublishArgs {
     /// The directory to write to; an earlier release in it becomes the predecessor.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Publish the closure of these store paths.
-    #[arg(long, value_name = "PATH", num_args = 1.., required_unless_present = "store_paths", conflicts_with = "store_paths")]
+    /// Publish the closure of these store paths, or of what profile links point to.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     pub closure: Vec<PathBuf>,
     /// Publish the closure of the store paths listed in a file, one a line.
     #[arg(long, value_name = "FILE")]
@@ -119,7 +123,7 @@ pub struct PublishArgs {
     /// Where the paths are: local, local?root=DIR, file:///dir or http(s)://host.
     #[arg(long, value_name = "STORE", default_value = "local")]
     pub from: StoreUri,
-    /// A release file to publish along, for example nixexprs.tar.xz.
+    /// A release file to publish along, for example nixexprs.tar.xz; to be given for each release.
     #[arg(long = "file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Signs paths that have no signature; without it they are refused.
@@ -134,14 +138,14 @@ pub struct PublishArgs {
     /// Also write every payload there, for a seedbox that has no store.
     #[arg(long, value_name = "DIR")]
     pub payloads: Option<PathBuf>,
-    /// Address of a seedbox, put into the manifest and the links (a literal address: nothing may need DNS).
-    #[arg(long = "seedbox", value_name = "IP:PORT")]
+    /// Address of a seedbox, put into the manifest and the links; to be given for each release.
+    #[arg(long = "seedbox", value_name = "IP:PORT", value_parser = literal_address)]
     pub seedboxes: Vec<SocketAddr>,
-    /// A tracker with a literal address, put into the manifest.
+    /// A tracker with a literal address, put into the manifest; to be given for each release.
     #[arg(long = "tracker", value_name = "URL")]
     pub trackers: Vec<TrackerUrl>,
     /// A DHT node with a literal address, put into the manifest and used by --announce; without it the well-known ones.
-    #[arg(long = "bootstrap", value_name = "IP:PORT")]
+    #[arg(long = "bootstrap", value_name = "IP:PORT", value_parser = literal_address)]
     pub bootstrap: Vec<SocketAddr>,
     /// Put the channel's pointer into the DHT now; agents and seedboxes that follow the channel keep it there.
     #[arg(long)]
@@ -155,8 +159,16 @@ pub struct PublishArgs {
 }
 
 #[derive(Args)]
-pub struct NodeArgs {
-    #[arg(long, value_name = "FILE")]
+pub struct AgentArgs {
+    /// What to follow, whom to ask and whom to serve; `check-config --example` shows one.
+    #[arg(long, value_name = "FILE", default_value = config_file::AGENT)]
+    pub config: PathBuf,
+}
+
+#[derive(Args)]
+pub struct SeedboxArgs {
+    /// What to hold and to follow; `check-config --example --role seedbox` shows one.
+    #[arg(long, value_name = "FILE", default_value = config_file::SEEDBOX)]
     pub config: PathBuf,
 }
 
@@ -172,7 +184,7 @@ pub struct FetchArgs {
     #[arg(long)]
     pub unpack: bool,
     /// The agent's configuration; a running agent is asked, else one runs for as long as this takes.
-    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    #[arg(long, value_name = "FILE", default_value = config_file::AGENT)]
     pub config: PathBuf,
 }
 
@@ -201,7 +213,7 @@ pub struct TorrentArgs {
     #[arg(long, value_name = "STORE", default_value = "local")]
     pub store: StoreUri,
     /// A peer to name in the magnet link.
-    #[arg(long = "peer", value_name = "IP:PORT")]
+    #[arg(long = "peer", value_name = "IP:PORT", value_parser = literal_address)]
     pub peers: Vec<SocketAddr>,
     /// A tracker to name in both.
     #[arg(long = "tracker", value_name = "URL")]
@@ -288,14 +300,14 @@ pub struct ChannelUpdateArgs {
     #[arg(long, conflicts_with_all = ["name", "profile"])]
     pub print: bool,
     /// The agent's configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    #[arg(long, value_name = "FILE", default_value = config_file::AGENT)]
     pub config: PathBuf,
 }
 
 #[derive(Args)]
 pub struct DoctorArgs {
     /// The agent's or seedbox's configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    #[arg(long, value_name = "FILE", default_value = config_file::AGENT)]
     pub config: PathBuf,
     /// Print the findings as JSON.
     #[arg(long)]
@@ -304,9 +316,13 @@ pub struct DoctorArgs {
 
 #[derive(Args)]
 pub struct CheckConfigArgs {
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Whose configuration it is; found out when not given.
+    /// The agent.toml or seedbox.toml to check.
+    #[arg(value_name = "FILE", required_unless_present = "example")]
+    pub file: Option<PathBuf>,
+    /// Print a file with every key, its default and what it means, instead of checking one.
+    #[arg(long, conflicts_with = "file")]
+    pub example: bool,
+    /// Whose configuration it is; found out when not given, an agent's as --example.
     #[arg(long, value_name = "ROLE", value_parser = ["agent", "seedbox"])]
     pub role: Option<String>,
 }
@@ -314,7 +330,7 @@ pub struct CheckConfigArgs {
 #[derive(Args)]
 pub struct SetupArgs {
     /// The configuration that the unit will use.
-    #[arg(long, value_name = "FILE", default_value = "/etc/narswarm/agent.toml")]
+    #[arg(long, value_name = "FILE", default_value = config_file::AGENT)]
     pub config: PathBuf,
     /// Print the script that takes all of it back.
     #[arg(long)]

@@ -3,16 +3,19 @@
 //! The file lies in the agent's state directory. Here its manifest is verified again with the key of the configuration,
 //! and the file with the manifest's SHA-256: who answers on the shim's port does not matter.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::catalog::{Release, Shelf};
+use crate::catalog::{Release, Shelf, ShelfError};
 use crate::config::{Config, Role};
 use crate::follow::ChannelOptions;
+use crate::manifest::ChannelName;
 
 use super::args::{ChannelCommand, ChannelUpdateArgs};
+use super::config_file;
 use super::exit::{Failure, NOT_FOUND};
 
 /// What `nix-channel` looks for, in this order.
@@ -29,7 +32,7 @@ pub async fn run(command: &ChannelCommand) -> Result<(), Failure> {
 }
 
 async fn update(args: &ChannelUpdateArgs) -> Result<(), Failure> {
-    let config = Config::read(&args.config, Role::Agent).map_err(Failure::usage)?;
+    let config = Config::read(&args.config, Role::Agent).map_err(config_file::unusable)?;
     let channel = choose(args, &config.options.channels)?;
     let (release, file) = verified(&config.options.state, channel)?;
     if args.print {
@@ -86,12 +89,9 @@ fn choose<'a>(
 fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf), Failure> {
     let (name, key) = (channel.name.clone(), channel.key.clone());
     let shelf = Shelf::of_another(state, name, key, channel.keep_releases);
-    let releases = shelf.load().map_err(|error| {
-        Failure::new(
-            NOT_FOUND,
-            format!("no agent has followed {} here: {error}", channel.name),
-        )
-    })?;
+    let releases = shelf
+        .load()
+        .map_err(|error| unreadable(&channel.name, &error))?;
     let absent = |reason: String| Failure::new(NOT_FOUND, reason);
     let release = releases.into_iter().next();
     let release =
@@ -108,6 +108,19 @@ fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf)
         ))
     })?;
     Ok((release, file))
+}
+
+/// A service's state is closed to everybody but root.
+fn unreadable(channel: &ChannelName, error: &ShelfError) -> Failure {
+    match error {
+        ShelfError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Failure::failed(format!("{error}: run this as root"))
+        }
+        _ => Failure::new(
+            NOT_FOUND,
+            format!("no agent has followed {channel} here: {error}"),
+        ),
+    }
 }
 
 fn default_profile() -> Result<PathBuf, Failure> {

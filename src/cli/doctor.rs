@@ -5,18 +5,23 @@ mod local;
 mod network;
 mod nix_conf;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, Role};
+use crate::config::{Config, ConfigError, Role};
 use crate::serve::NodeOptions;
 
 use super::args::DoctorArgs;
+use super::config_file;
 use super::exit::{FAILED, Failure};
 use super::running_node::RunningNode;
+use super::setup;
 
 use finding::{Finding, State};
+
+const CONFIGURATION: &str = "configuration";
 
 /// What the checks look at.
 pub struct Patient {
@@ -29,28 +34,34 @@ pub struct Patient {
 }
 
 pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let (role, config) = Config::read_either(&args.config).map_err(Failure::usage)?;
-    let status = match RunningNode::with_state(&config.options.state) {
+    let (role, options, absent) = configuration(&args.config)?;
+    let node = RunningNode::with_state(&options.state);
+    let (role, options) = match node.as_ref().ok().and_then(RunningNode::role) {
+        Some(running) if running != role => as_it_runs(&args.config, running, options),
+        _ => (role, options),
+    };
+    let status = match node {
         Ok(node) => node.status().await,
         Err(failure) => Err(failure),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let patient = Patient {
         role,
-        options: config.options,
+        options,
         status: status.map_err(|failure| failure.message),
         now: now.map_or(0, |since| since.as_secs()),
     };
-    let mut findings = vec![local::node(&patient)];
+    let mut findings: Vec<Finding> = absent.into_iter().collect();
+    findings.push(local::node(&patient));
     findings.extend(local::channels(&patient));
     findings.extend([local::clock(&patient), local::store(&patient).await]);
     findings.extend(nix_conf::nix_conf(&patient));
     findings.push(network::addresses());
     findings.extend(network::upstreams(&patient).await);
     findings.extend(network::discovery(&patient));
-    findings.extend(config.warnings.into_iter().map(|warning| {
+    findings.extend(patient.options.warnings.iter().map(|warning| {
         Finding::warn(
-            "configuration",
+            CONFIGURATION,
             warning,
             "see README, or `narswarm check-config`",
         )
@@ -69,5 +80,31 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
         0 => Ok(()),
         1 => Err(Failure::new(FAILED, "one thing does not work")),
         _ => Err(Failure::new(FAILED, format!("{fails} things do not work"))),
+    }
+}
+
+/// The file, or what `setup` begins with where there is none: DNS, clock and nix.conf can be looked at all the same.
+fn configuration(file: &Path) -> Result<(Role, NodeOptions, Option<Finding>), Failure> {
+    match Config::read_either(file) {
+        Ok((role, config)) => Ok((role, config.options, None)),
+        Err(error @ ConfigError::Read { .. }) if config_file::is_the_services(file) => {
+            let config = Config::parse(setup::CONFIG, file, Role::Agent);
+            let remedy = "name one with --config, or let `narswarm setup` make one";
+            let absent = Finding::fail(CONFIGURATION, error.to_string(), remedy);
+            Ok((
+                Role::Agent,
+                config.map_err(Failure::usage)?.options,
+                Some(absent),
+            ))
+        }
+        Err(error) => Err(config_file::unusable(error)),
+    }
+}
+
+/// A file may be good for both roles: the node that runs with it knows which is meant.
+fn as_it_runs(file: &Path, running: Role, options: NodeOptions) -> (Role, NodeOptions) {
+    match Config::read(file, running) {
+        Ok(config) => (running, config.options),
+        Err(_) => (options.role, options),
     }
 }

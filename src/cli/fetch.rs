@@ -11,12 +11,13 @@ use crate::nix::{HashPart, StorePath};
 use crate::serve::Node;
 
 use super::args::FetchArgs;
+use super::config_file;
 use super::exit::{Failure, NOT_FOUND, REFUSED, UNREACHABLE};
 use super::running_node::RunningNode;
 use super::substituter_client::{ClientError, SubstituterClient};
 
 pub async fn run(args: FetchArgs) -> Result<(), Failure> {
-    let mut config = Config::read(&args.config, Role::Agent).map_err(Failure::usage)?;
+    let mut config = Config::read(&args.config, Role::Agent).map_err(config_file::unusable)?;
     let wanted = args
         .store_paths
         .iter()

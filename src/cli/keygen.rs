@@ -1,7 +1,7 @@
 //! `narswarm keygen`: an ed25519 key pair as `name:base64`.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -27,9 +27,12 @@ fn write(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
         .open(path);
     let written = open.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
-        Failure::failed(format!(
-            "cannot write the key to {}: {error}",
-            path.display()
-        ))
+        let path = path.display();
+        Failure::failed(match error.kind() {
+            io::ErrorKind::AlreadyExists => format!(
+                "{path} exists, and a key is never overwritten: choose another file, or remove it"
+            ),
+            _ => format!("cannot write the key to {path}: {error}"),
+        })
     })
 }

@@ -5,6 +5,7 @@ mod args;
 mod channel;
 mod check_config;
 mod completions;
+mod config_file;
 mod demo;
 mod doctor;
 mod exit;
@@ -12,6 +13,7 @@ mod fetch;
 mod keygen;
 mod local_path;
 mod man;
+mod nix_conf;
 mod open_files;
 mod payload;
 mod progress;
@@ -90,10 +92,10 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Logs go to stderr; `RUST_LOG` chooses what, warnings and our own news by default. The demo tells its own story.
+/// Logs go to stderr; `RUST_LOG` chooses what, warnings and our own news by default. Demo and doctor tell their own story.
 fn log(arguments: &Arguments) {
     let default = match arguments.command {
-        Command::Demo(_) => "error,librqbit=off,mainline=off",
+        Command::Demo(_) | Command::Doctor(_) => "error,librqbit=off,mainline=off",
         _ => "warn,narswarm=info,librqbit=off,mainline=off",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

@@ -1,5 +1,6 @@
 //! The node that runs on this machine: where it says that it answers, and what it answers.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,10 +8,11 @@ use std::time::Duration;
 use reqwest::Client;
 use serde_json::Value;
 
-use crate::config::{Config, state_directory};
+use crate::config::{Config, Role, state_directory};
 use crate::serve::RunFile;
 
 use super::args::WhichNode;
+use super::config_file;
 use super::exit::{Failure, UNREACHABLE};
 
 /// A node on this machine answers at once, or is stuck.
@@ -26,7 +28,7 @@ pub struct RunningNode {
 /// The directory that names the node, which need not run.
 pub fn directory(which: &WhichNode) -> Result<PathBuf, Failure> {
     if let Some(file) = &which.config {
-        let (_, config) = Config::read_either(file).map_err(Failure::usage)?;
+        let (_, config) = Config::read_either(file).map_err(config_file::unusable)?;
         return Ok(config.options.state);
     }
     // The state of a service with a dynamic user cannot be read by others.
@@ -40,10 +42,7 @@ pub fn directory(which: &WhichNode) -> Result<PathBuf, Failure> {
 impl RunningNode {
     pub fn find(directory: &Path) -> Result<Self, Failure> {
         let path = RunFile::path(directory);
-        let run_file = RunFile::read(directory).map_err(|error| {
-            let path = path.display();
-            unreachable(format!("no agent runs here: cannot read {path}: {error}"))
-        })?;
+        let run_file = RunFile::read(directory).map_err(|error| unreadable(&path, &error))?;
         let client = Client::builder().no_proxy().timeout(TIMEOUT).build();
         Ok(Self {
             run_file,
@@ -60,6 +59,13 @@ impl RunningNode {
 
     pub fn shim(&self) -> SocketAddr {
         self.run_file.shim
+    }
+
+    pub fn role(&self) -> Option<Role> {
+        let roles = [Role::Agent, Role::Seedbox];
+        roles
+            .into_iter()
+            .find(|role| role.as_str() == self.run_file.role)
     }
 
     pub fn state(&self) -> &Path {
@@ -82,6 +88,21 @@ impl RunningNode {
         serde_json::from_str(&text)
             .map_err(|error| unreachable(format!("{url} does not speak our language: {error}")))
     }
+}
+
+/// A run file that is not there is a node that does not run; one that is closed to this user says nothing.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    unreachable(match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "no agent runs here: there is no {path}. Start one (systemctl start narswarm-agent), or name it with \
+             --config or --state"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot tell whether an agent runs here: {path}: {error}. Ask as root")
+        }
+        _ => format!("cannot tell where the agent answers: {path}: {error}"),
+    })
 }
 
 fn unreachable(reason: String) -> Failure {

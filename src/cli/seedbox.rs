@@ -1,6 +1,7 @@
 //! `narswarm seedbox`; and how a node of either role runs until it is told to stop.
 
 use std::io::Write;
+use std::path::Path;
 use std::pin::pin;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,16 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Config, ConfigError, Role};
 use crate::serve::{Node, NodeOptions, RunFile};
 
-use super::args::NodeArgs;
+use super::args::SeedboxArgs;
+use super::config_file;
 use super::exit::Failure;
 use super::systemd;
 
-pub async fn run(args: &NodeArgs) -> Result<(), Failure> {
-    run_node(args, Role::Seedbox).await
+pub async fn run(args: &SeedboxArgs) -> Result<(), Failure> {
+    run_node(&args.config, Role::Seedbox).await
 }
 
-pub async fn run_node(args: &NodeArgs, role: Role) -> Result<(), Failure> {
-    let mut options = read(args, role).map_err(Failure::usage)?;
+pub async fn run_node(file: &Path, role: Role) -> Result<(), Failure> {
+    let mut options = read(file, role).map_err(config_file::unusable)?;
     let listen_to = |kind| signal(kind).map_err(Failure::failed);
     let mut terminate = listen_to(SignalKind::terminate())?;
     let mut interrupt = listen_to(SignalKind::interrupt())?;
@@ -37,7 +39,7 @@ pub async fn run_node(args: &NodeArgs, role: Role) -> Result<(), Failure> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 systemd::reloading();
-                node.reload(read(args, role).map_err(|error| one_line(&error))).await;
+                node.reload(read(file, role).map_err(|error| one_line(&error))).await;
                 systemd::ready();
             }
         }
@@ -49,12 +51,12 @@ pub async fn run_node(args: &NodeArgs, role: Role) -> Result<(), Failure> {
 }
 
 /// The configuration, with its warnings in the log.
-fn read(args: &NodeArgs, role: Role) -> Result<NodeOptions, ConfigError> {
-    let config = Config::read(&args.config, role)?;
-    for warning in &config.warnings {
-        tracing::warn!("{}: {warning}", args.config.display());
+fn read(file: &Path, role: Role) -> Result<NodeOptions, ConfigError> {
+    let options = Config::read(file, role)?.options;
+    for warning in &options.warnings {
+        tracing::warn!("{}: {warning}", file.display());
     }
-    Ok(config.options)
+    Ok(options)
 }
 
 /// TOML's errors point into the file, which takes lines that begin with a bar; a log has one line.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::serve::ShareFile;
 
 use super::args::{ShareArgs, ShareChoice};
-use super::exit::Failure;
+use super::exit::{Failure, UNREACHABLE};
 use super::running_node::{self, RunningNode};
 
 /// A node looks for a new choice every second.
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub async fn run(args: ShareArgs) -> Result<(), Failure> {
     let directory = running_node::directory(&args.which)?;
-    let node = RunningNode::find(&directory);
+    let node = RunningNode::with_state(&directory);
     let Some(choice) = args.choice else {
         println!("{}", describe(&node?.status().await?));
         return Ok(());
@@ -51,14 +51,18 @@ pub async fn run(args: ShareArgs) -> Result<(), Failure> {
 
 fn refused(file: &ShareFile, error: &io::Error) -> Failure {
     let path = file.path().display();
-    Failure::failed(match error.kind() {
-        io::ErrorKind::PermissionDenied => {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::failed(format!(
+            "cannot write {path}: {error}. A service is told by root: sudo narswarm share ..."
+        )),
+        io::ErrorKind::NotFound => Failure::new(
+            UNREACHABLE,
             format!(
-                "cannot write {path}: {error}. A service is told by root: sudo narswarm share ..."
-            )
-        }
-        _ => format!("cannot write {path}: {error}"),
-    })
+                "no agent has run here yet, so {path} cannot be written: start one, or name it with --config or --state"
+            ),
+        ),
+        _ => Failure::failed(format!("cannot write {path}: {error}")),
+    }
 }
 
 fn describe(status: &Value) -> String {

@@ -17,7 +17,7 @@ pub async fn run(args: StatusArgs) -> Result<(), Failure> {
     let mut shown = false;
     loop {
         // A node that is restarted has a new port, perhaps.
-        let answer = match RunningNode::find(&directory) {
+        let answer = match RunningNode::with_state(&directory) {
             Ok(node) => node.status().await,
             Err(failure) => Err(failure),
         };

@@ -24,7 +24,10 @@ pub enum ClientError {
     Request { url: String, source: reqwest::Error },
     #[error("{url} answered {status}")]
     Status { url: String, status: StatusCode },
-    #[error("{0} is found nowhere: no manifest lists it and no upstream has it")]
+    #[error(
+        "{0} is not given by the agent: no upstream has it, and no manifest lists it with a signature by one of its \
+         trusted_keys (`narswarm status` shows channels and upstreams with their troubles)"
+    )]
     NotFound(String),
     #[error("{0} is listed, but nobody who answers has its NAR")]
     NoNar(StorePath),

@@ -56,7 +56,7 @@ fn wrong_usage_is_2() {
         &[],
         &["nonsense"],
         &["status", "--nonsense"],
-        &["agent"],
+        &["agent", "--nonsense"],
         &[
             "publish",
             "--channel",
@@ -99,6 +99,11 @@ fn a_bad_configuration_is_2_and_named() {
         ("[swarm]\nshare = \"all\"", "swarm.share"),
         ("[swarm]\nupload_limit = \"2MB\"", "rate"),
         ("[swarm]\npeers = [\"example.org:1\"]", "swarm.peers"),
+        ("[swarm]\nlisten = \"6881\"", "write IP:PORT"),
+        (
+            "[[upstream]]\nurl = \"example.org\"",
+            "write http:// or https://",
+        ),
         ("[swarm]\nnetworks = [\"10.0.0.0\"]", "swarm.networks"),
         ("[cache]\nsize = \"5 gigs\"", "size"),
         ("[store]\nuri = \"http://example.org\"", "store.uri"),
@@ -188,7 +193,9 @@ fn keys_are_never_overwritten() {
     ];
     narswarm(arguments).success();
     let before = fs::read(&secret).unwrap();
-    narswarm(arguments).exits(1).says(&["exists"]);
+    narswarm(arguments)
+        .exits(1)
+        .says(&["exists", "never overwritten"]);
     assert_eq!(fs::read(&secret).unwrap(), before);
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&secret).unwrap().permissions());
@@ -205,7 +212,12 @@ fn without_an_agent_status_is_5() {
         .says(&["run.json"]);
     narswarm(["status", "--json", "--state", "/nowhere"]).exits(5);
     let file = config(&scratch, "");
-    narswarm(["status", "--config", &file]).exits(5);
+    narswarm(["status", "--config", &file])
+        .exits(5)
+        .says(&["systemctl start"]);
+    narswarm(["share", "off", "--state", "/nowhere"])
+        .exits(5)
+        .says(&["no agent has run here yet"]);
 }
 
 #[test]

@@ -55,7 +55,10 @@ pub fn channels(patient: &Patient) -> Vec<Finding> {
             ),
             _ => Finding::fail(
                 WHAT,
-                format!("{}: no release is here yet; {error}", text("name")),
+                match error.is_empty() {
+                    true => format!("{}: no release is here yet", text("name")),
+                    false => format!("{}: no release is here yet; {error}", text("name")),
+                },
                 "give the channel a reachable peer ([swarm] peers, or x.pe in its link), or let the DHT through (UDP)",
             ),
         }
