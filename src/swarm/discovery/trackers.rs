@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use librqbit_core::hash_id::Id20;
@@ -19,6 +20,9 @@ use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
 use crate::swarm::share::{Share, SharePolicy};
+
+/// A tracker that has not answered in full by then does not.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Trackers give seeds no other seeds; whoever still wants something is told of everybody.
 struct WantsAll;
@@ -67,6 +71,8 @@ impl Announcer {
             .map_err(std::io::Error::other)?;
         let http = reqwest::Client::builder()
             .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(std::io::Error::other)?;
         for topic in topics {

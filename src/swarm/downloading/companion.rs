@@ -4,7 +4,7 @@
 //! It asks for nothing. A super-seeding peer needs it to know what has spread, and the crowd to find itself. It tells
 //! what this machine does, so it goes only where `share` lets uploads go, and only to our own program.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ use crate::swarm::share::SharePolicy;
 const AFTER: Duration = Duration::from_millis(300);
 /// Peers talked to at a time, for one download.
 const MAX_TALKS: usize = 64;
+/// A peer that tells of others must not make us knock at one door for ever, nor at every door.
+const MAX_TRIES: u32 = 3;
+const MAX_TRIED: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A seeder says HAVE or keeps silent; the connection is a small thing, but not for ever.
 const SILENCE: Duration = Duration::from_secs(130);
@@ -72,10 +75,15 @@ impl Companion {
         let (found, mut finds) = mpsc::channel(MAX_TALKS);
         let mut talks = JoinSet::new();
         let mut talking = HashSet::new();
+        let mut tries: HashMap<SocketAddr, u32> = HashMap::new();
         let mut waiting = peers;
         loop {
             for peer in waiting.drain(..) {
-                if talking.len() < MAX_TALKS && this.policy.allows(peer) && talking.insert(peer) {
+                let tried = tries.get(&peer).copied().unwrap_or(0);
+                let new = tried > 0 || tries.len() < MAX_TRIED;
+                let worth = new && tried < MAX_TRIES && this.policy.allows(peer);
+                if worth && talking.len() < MAX_TALKS && talking.insert(peer) {
+                    tries.insert(peer, tried + 1);
                     let (this, found) = (this.clone(), found.clone());
                     talks.spawn(async move { (peer, this.talk(peer, found).await) });
                 }

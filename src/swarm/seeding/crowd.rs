@@ -234,7 +234,8 @@ impl Crowd {
             return;
         };
         if let Some(port) = port {
-            member.address = Some(SocketAddr::new(who.0, port));
+            // Another one each time would have us tell everybody of each.
+            member.address.get_or_insert(SocketAddr::new(who.0, port));
         }
         if let Some(line) = member.lines.get_mut(&line)
             && pex

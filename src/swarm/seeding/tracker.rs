@@ -30,6 +30,8 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(150);
 /// Who announced, for all payloads together: 40 bytes each.
 const MAX_ANNOUNCED: usize = 20_000;
+/// Of one address for one payload, with different ports: several clients behind one NAT.
+const MAX_PER_ADDRESS: usize = 8;
 /// The usual number of peers in an answer.
 const MAX_ANSWERED: usize = 50;
 /// One small question and one small answer.
@@ -141,7 +143,9 @@ impl Tracker {
 impl Announced {
     fn insert(&mut self, info_hash: InfoHash, peer: SocketAddr, now: Instant) {
         let peers = self.peers.entry(info_hash).or_default();
-        if self.count < MAX_ANNOUNCED || peers.contains_key(&peer) {
+        let known = peers.contains_key(&peer);
+        let here = || peers.keys().filter(|other| other.ip() == peer.ip());
+        if known || (self.count < MAX_ANNOUNCED && here().count() < MAX_PER_ADDRESS) {
             self.count += usize::from(peers.insert(peer, now).is_none());
         }
         if peers.is_empty() {

@@ -35,18 +35,22 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const REQUEST_QUEUE: u32 = 250;
 /// The same in a crowd: one piece. More would be asked twice, of us and of whoever got it meanwhile.
 const CROWD_REQUEST_QUEUE: u32 = 16;
+/// What a request for less than that counts for, in the middle of a piece: every client asks for 16 KiB.
+const LEAST_CHARGED: usize = 16 * 1024;
 /// Answers are written together up to this many bytes.
 const WRITE_BATCH: usize = 128 * 1024;
 /// Bytes of a large payload that wait in the kernel: the rest waits here, where it can be held back.
 const UNSENT: u32 = 64 * 1024;
 /// BEP 9: metadata travels in pieces of 16 KiB.
 const METADATA_PIECE: usize = 16 * 1024;
+/// How often one connection gets it all: a client that lost a piece may ask again.
+const METADATA_TIMES: usize = 3;
 /// Pieces that a running download finishes are told of together.
 const HAVE_INTERVAL: Duration = Duration::from_millis(100);
 /// A downloader that sees only some pieces and asks for none in this time is shown more.
 const ASKS_WITHIN: Duration = Duration::from_millis(500);
 
-/// A slot is given up after so many bytes, or when the peer takes them for so long, if others wait for one.
+/// A slot is given up after so many bytes, or after so long, if others wait for one.
 const TURN_BYTES: usize = 1024 * 1024;
 const TURN_TIME: Duration = Duration::from_secs(1);
 
@@ -66,6 +70,7 @@ pub struct Upload<'a> {
     /// Its upload slot, while it has requests, and the bytes sent in this turn.
     turn: Option<Turn>,
     turn_bytes: usize,
+    turn_began: Instant,
     out: BytesMut,
     /// Its place among the downloaders of a large payload, and what it may see at first if that is not everything.
     line: Option<Line>,
@@ -79,6 +84,10 @@ pub struct Upload<'a> {
     ut_pex: Option<u8>,
     /// The info dict, encoded; empty for a peer without extensions.
     metadata: Vec<u8>,
+    /// Whether it has said what it has: that is said once, at the start.
+    said_all: bool,
+    /// Pieces of it that were sent, the same ones again included.
+    metadata_sent: usize,
     /// The piece served last: its other blocks are asked next.
     piece: Option<(u32, Bytes)>,
 }
@@ -132,6 +141,7 @@ impl<'a> Upload<'a> {
             address,
             turn: None,
             turn_bytes: 0,
+            turn_began: Instant::now(),
             out: BytesMut::new(),
             line,
             paced: seen.is_some(),
@@ -140,6 +150,8 @@ impl<'a> Upload<'a> {
             ut_metadata: None,
             ut_pex: None,
             metadata: Vec::new(),
+            metadata_sent: 0,
+            said_all: false,
             piece: None,
         }
     }
@@ -166,7 +178,15 @@ impl<'a> Upload<'a> {
         }
         let info = match known {
             Some(info) => info,
-            None => self.offer.info().await?,
+            None => {
+                // It may take the encoding of the whole NAR: not for everybody at once.
+                let _turn = self
+                    .seeder
+                    .slots
+                    .take(self.offer.info_hash, self.address)
+                    .await;
+                self.offer.info().await?
+            }
         };
         if self.hello.extended {
             self.metadata = info.encode();
@@ -243,6 +263,8 @@ impl<'a> Upload<'a> {
                 }
             }
             PeerMessage::Have(piece) => self.has([piece]),
+            PeerMessage::HaveAll | PeerMessage::Bitfield(_)
+                if std::mem::replace(&mut self.said_all, true) => {}
             PeerMessage::HaveAll => self.has(0..self.offer.piece_count()),
             PeerMessage::Bitfield(bits) => {
                 let pieces = 0..self.offer.piece_count();
@@ -252,7 +274,7 @@ impl<'a> Upload<'a> {
                 };
                 self.has(pieces.filter(has));
             }
-            PeerMessage::MetadataRequest(piece) => self.put_metadata(piece),
+            PeerMessage::MetadataRequest(piece) => self.put_metadata(piece).await,
             PeerMessage::MetadataData { .. }
             | PeerMessage::MetadataReject
             | PeerMessage::Gossip(_)
@@ -321,15 +343,19 @@ impl<'a> Upload<'a> {
         }
     }
 
-    fn put_metadata(&mut self, piece: u32) {
+    async fn put_metadata(&mut self, piece: u32) {
         let Some(id) = self.ut_metadata else {
             return;
         };
         let all = &self.metadata;
+        let allowed = METADATA_TIMES * all.len().div_ceil(METADATA_PIECE);
         match all.chunks(METADATA_PIECE).nth(piece as usize) {
-            Some(data) => {
+            Some(data) if self.metadata_sent < allowed => {
+                self.metadata_sent += 1;
+                self.seeder.rates.wait(self.address, data.len()).await;
                 messages::put_metadata_data(&mut self.out, id, piece, all.len() as u32, data)
             }
+            Some(_) => messages::put_metadata_reject(&mut self.out, id, piece),
             None => messages::put_metadata_reject(&mut self.out, id, piece),
         }
     }
@@ -375,7 +401,12 @@ impl<'a> Upload<'a> {
         let block = piece.slice(begin as usize..end as usize);
         self.piece = Some((index, piece));
         self.turn_bytes += block.len();
-        self.seeder.rates.wait(self.address, block.len()).await;
+        // A few bytes of each piece would make us encode everything for next to nothing.
+        let charged = match end == info.piece_len(index) {
+            true => block.len(),
+            false => block.len().max(LEAST_CHARGED),
+        };
+        self.seeder.rates.wait(self.address, charged).await;
         messages::put_block(&mut self.out, index, begin, &block);
         let (counters, channel) = (&self.seeder.counters, &self.offer.channel);
         counters.uploaded(channel, block.len() as u64);
@@ -399,7 +430,8 @@ impl<'a> Upload<'a> {
 
     /// Waits for an upload slot, or for the next turn when this one was long.
     async fn take_turn(&mut self) -> Result<(), SeederError> {
-        if self.turn_bytes >= TURN_BYTES && self.seeder.slots.are_waited_for() {
+        let long = self.turn_bytes >= TURN_BYTES || self.turn_began.elapsed() >= TURN_TIME;
+        if long && self.seeder.slots.are_waited_for() {
             self.turn = None;
         }
         if self.turn.is_none() {
@@ -407,6 +439,7 @@ impl<'a> Upload<'a> {
             self.flush().await?;
             let slots = &self.seeder.slots;
             self.turn = slots.take(self.offer.info_hash, self.address).await;
+            self.turn_began = Instant::now();
         }
         Ok(())
     }
