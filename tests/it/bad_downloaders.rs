@@ -13,6 +13,8 @@ const SIZE: u64 = 6_000_000;
 const MEMORY: u64 = 250_000_000;
 const CONNECTIONS: usize = 1000;
 const FLOOD: usize = 20_000;
+/// BEP 3: a block.
+const PIECE: u8 = 7;
 
 #[test]
 fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
@@ -85,6 +87,33 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
     assert!(memory < MEMORY, "{memory} bytes");
     assert_eq!(seedbox.status()["offer"]["paths"], 1);
     drop((flooding.join().unwrap(), crowd));
+}
+
+/// So many requests for one byte of a piece count for as many blocks of 16 KiB.
+const SLIVERS: u32 = 64;
+
+#[test]
+fn slivers_cost_what_blocks_cost() {
+    let Some(lone) = LoneNar::new("slivers_cost_what_blocks_cost", SIZE) else {
+        return;
+    };
+    let seedbox = lone.seedbox("seedbox").upload_limit("500kB/s");
+    let seedbox = Node::start(&seedbox);
+    seedbox.wait_for_offer(1);
+    let info_hash = lone.payload.info.info_hash();
+    let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info_hash).unwrap();
+    let start = Instant::now();
+    (0..SLIVERS).for_each(|_| peer.request(0, 0, 1).unwrap());
+    let mut left = SLIVERS;
+    while left > 0 {
+        left -= u32::from(peer.next().unwrap().0 == PIECE);
+    }
+    // 1 MB at 0.5 MB/s, less what may go at once.
+    assert!(
+        start.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 /// Few places, so that a test can take them all: two for each address, and half of them without a handshake.

@@ -193,6 +193,11 @@ mod tests {
             announced.insert(hash(i), peer(i), start);
         }
         assert_eq!(announced.count, MAX_ANNOUNCED);
+        let mut few = Announced::default();
+        for port in 1..100 {
+            few.insert(hash(0), SocketAddr::from(([10, 9, 9, 9], port)), start);
+        }
+        assert_eq!(few.count, MAX_PER_ADDRESS);
         announced.remove(&hash(0), peer(0));
         assert_eq!(announced.count, MAX_ANNOUNCED - 1);
         announced.sweep(start + FORGOTTEN_AFTER / 2);
