@@ -167,8 +167,9 @@ fn what_is_not_valid() {
         assert_eq!(
             error.to_string(),
             format!(
-                "`{}` is not valid in this store",
-                absent.full(store.store_dir())
+                "`{}` is not valid in the store {}",
+                absent.full(store.store_dir()),
+                lab.root().join("nix/store").display()
             )
         );
     }

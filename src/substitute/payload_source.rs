@@ -1,6 +1,7 @@
 //! The NAR inside a payload: a kept file, or a running download whose frames are decoded as their pieces arrive.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,13 +81,17 @@ pub async fn open(
 
 /// The payload, once there is room for it and what is on disk of it was checked.
 async fn find(downloads: &Arc<Downloads>, wanted: Wanted) -> Result<Payload, SourceError> {
-    Ok(match within(ROOM_WAIT, downloads.fetch(wanted)).await? {
-        Fetch::Running(download) => Payload::Running(download),
-        Fetch::Kept(path) => {
-            let failed = |error: std::io::Error| SourceError::Payload(error.to_string());
-            Payload::Kept(Arc::new(File::open(path).map_err(failed)?))
+    loop {
+        match within(ROOM_WAIT, downloads.fetch(wanted)).await? {
+            Fetch::Running(download) => return Ok(Payload::Running(download)),
+            Fetch::Kept(path) => match File::open(path) {
+                Ok(file) => return Ok(Payload::Kept(Arc::new(file))),
+                // It had to make room for another one in this moment.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(SourceError::Payload(error.to_string())),
+            },
         }
-    })
+    }
 }
 
 async fn frame_anew(
