@@ -2,7 +2,7 @@
 
 use crate::manifest::ChannelName;
 use crate::nix::{
-    NarHash, Narinfo, Signature, StoreDir, StorePath, TrustedKeys, ca_proves_nar, fingerprint,
+    Addressed, NarHash, Narinfo, Signature, StoreDir, StorePath, TrustedKeys, fingerprint,
     verify_ca,
 };
 use crate::torrent::{InfoHash, piece_length};
@@ -36,15 +36,7 @@ impl Entry {
             &self.references,
         );
         keys.any_verifies(text.as_bytes(), &self.signatures)
-            || self.ca.as_deref().is_some_and(|ca| {
-                ca_proves_nar(
-                    &self.store_dir,
-                    &self.store_path,
-                    &self.nar_hash,
-                    &self.references,
-                    ca,
-                )
-            })
+            || self.addressed() == Some(Addressed::Nar)
     }
 
     /// The narinfo without a URL of any upstream: the NAR is served raw, under a name that stays true.
@@ -65,18 +57,18 @@ impl Entry {
             references: self.references.clone(),
             deriver: self.deriver.clone(),
             signatures: self.signatures.clone(),
-            ca: self.ca.clone().filter(|ca| self.has_ca(ca)),
+            ca: self.addressed().and_then(|_| self.ca.clone()),
         }
     }
 
-    /// No signature covers it, and Nix refuses a path whose content address is another.
-    fn has_ca(&self, ca: &str) -> bool {
+    /// No signature covers `ca`, and Nix refuses a path whose content address is another.
+    fn addressed(&self) -> Option<Addressed> {
         verify_ca(
             &self.store_dir,
             &self.store_path,
             &self.nar_hash,
             &self.references,
-            ca,
+            self.ca.as_deref(),
         )
     }
 

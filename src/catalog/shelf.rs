@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use crate::manifest::{
     ChannelName, Layer, LayerEntry, ReleaseFile, SignedManifest, VerifiedManifest, VerifyError,
 };
 use crate::nix::PublicKey;
+use crate::runtime::{Readers, write_new};
 use crate::torrent::{InfoDict, TorrentError};
 
 use super::merged::{PlainFile, Release};
@@ -304,17 +305,7 @@ fn read_file(listed: &ReleaseFile, path: PathBuf) -> Option<PlainFile> {
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ShelfError> {
-    let write = || {
-        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempfile_in(directory)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(io_error("write", path))
+    write_new(path, bytes, Readers::Owner).map_err(io_error("write", path))
 }
 
 fn remove(path: &Path) -> Result<(), ShelfError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Size;
 use crate::payload::{self, Described};
+use crate::runtime::{NewFile, Readers};
 
 use super::args::PayloadArgs;
 use super::exit::{Failure, REFUSED};
@@ -29,18 +30,10 @@ fn write(args: &PayloadArgs) -> Result<(), Failure> {
     }
     let failed =
         |error: io::Error| Failure::failed(format!("cannot write {}: {error}", output.display()));
-    let directory = output
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".payload-")
-        .tempfile_in(directory)
-        .map_err(failed)?;
+    let mut file = NewFile::create(&output).map_err(failed)?;
     let described = describe(&path, |frame| file.write_all(frame))?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(readable).map_err(failed)?;
-    file.persist(&output).map_err(|error| failed(error.error))?;
+    let kept = file.keep_as(&output, Readers::Everybody);
+    kept.map_err(failed)?;
     println!(
         "{}: {} of {}, info hash {}",
         output.display(),

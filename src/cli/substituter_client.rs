@@ -10,7 +10,7 @@ use reqwest::{Client, StatusCode};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::nix::{HashPart, Narinfo, StorePath, TrustedKeys, ca_proves_nar, nar::Limits};
+use crate::nix::{Addressed, HashPart, Narinfo, StorePath, TrustedKeys, nar::Limits, verify_ca};
 use crate::store::{StoreError, restore};
 
 /// It is on this machine: it answers at once, or is stuck.
@@ -81,15 +81,13 @@ impl SubstituterClient {
         let signed = self
             .keys
             .any_verifies(narinfo.fingerprint().as_bytes(), &narinfo.signatures);
-        let addressed = narinfo.ca.as_deref().is_some_and(|ca| {
-            ca_proves_nar(
-                &narinfo.store_dir,
-                &narinfo.store_path,
-                &narinfo.nar_hash,
-                &narinfo.references,
-                ca,
-            )
-        });
+        let addressed = verify_ca(
+            &narinfo.store_dir,
+            &narinfo.store_path,
+            &narinfo.nar_hash,
+            &narinfo.references,
+            narinfo.ca.as_deref(),
+        ) == Some(Addressed::Nar);
         if signed || addressed {
             Ok(narinfo)
         } else {

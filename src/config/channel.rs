@@ -7,7 +7,7 @@ use crate::manifest::ChannelName;
 use crate::nix::PublicKey;
 use crate::torrent::ChannelLink;
 
-use super::agent::{Checker, ConfigError};
+use super::node::{Checker, ConfigError};
 use super::sections::ChannelSection;
 
 impl Checker<'_> {

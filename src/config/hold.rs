@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::store::StoreUri;
 
-use super::agent::{Checker, ConfigError};
+use super::node::{Checker, ConfigError};
 use super::sections::{Hold, HoldSource};
 use super::units::Amount;
 

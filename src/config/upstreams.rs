@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::upstream::{Credentials, Netrc, UpstreamOptions};
 
-use super::agent::{Checker, ConfigError};
+use super::node::{Checker, ConfigError};
 use super::sections::UpstreamSection;
 
 /// The cache that most of the world uses, and its key.

@@ -11,14 +11,13 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::catalog::{Release, Shelf, ShelfError};
-use crate::manifest::{
-    ChannelName, Freshness, Layer, LayerError, ReleaseFile, SignedManifest, VerifyError,
-};
+use crate::manifest::{ChannelName, Freshness, LayerError, ReleaseFile, VerifyError};
 use crate::nix::PublicKey;
 use crate::swarm::{Downloads, Pointers, Swarm};
 use crate::torrent::InfoHash;
 use crate::upstream::UpstreamError;
 
+use super::acceptance;
 use super::manifest_reader::{ManifestReader, ReadError};
 use super::manifest_source::ManifestSource;
 
@@ -287,54 +286,24 @@ impl Channel {
         }
     }
 
-    /// Verifies a manifest, gets the layers that are missing, and keeps it.
+    /// Takes over a manifest that is newer than what is here: then there is something new.
     async fn accept(
         &mut self,
         reader: &ManifestReader,
         bytes: Bytes,
         pointed: Option<u64>,
     ) -> Result<bool, FollowError> {
-        let minimum = self.shelf.minimum_sequence()?;
-        let keys = std::slice::from_ref(self.shelf.key());
-        let manifest =
-            SignedManifest::parse(&bytes)?.verify(self.shelf.channel(), keys, minimum)?;
-        let header = manifest.header();
-        if let Some(pointed) = pointed.filter(|pointed| *pointed != header.sequence) {
-            let found = header.sequence;
-            return Err(FollowError::Pointed { pointed, found });
-        }
-        // Layers that an earlier manifest brought, and that came to nothing, are not kept beside these.
-        self.shelf.tidy_for(&manifest);
-        let mut layers = Vec::with_capacity(header.layers.len());
-        for entry in &header.layers {
-            let number = entry.number;
-            let refused = move |source| FollowError::Layer { number, source };
-            let (shelf, listed) = (self.shelf.clone(), entry.clone());
-            let layer = match off_thread(move || shelf.layer(&listed)).await? {
-                Some(layer) => layer,
-                None => {
-                    let bytes = reader.layer(entry).await?;
-                    let (shelf, listed) = (self.shelf.clone(), entry.clone());
-                    let kept = off_thread(move || {
-                        let layer = Layer::parse(bytes.clone(), &listed).map_err(refused)?;
-                        shelf.put_layer(&listed, &bytes)?;
-                        Ok::<_, FollowError>(layer)
-                    });
-                    Arc::new(kept.await??)
-                }
-            };
-            layer.check_references(header).map_err(refused)?;
-            layers.push(layer);
-        }
-        tracing::info!(
-            channel = %header.channel, release = header.release, sequence = header.sequence,
-            "a new release is in the catalog"
-        );
-        self.shelf.put(&manifest)?;
-        // Reading back shares the layers of older releases and drops what is kept no longer.
-        self.releases = self.shelf.load()?;
+        acceptance::put_on_shelf(&self.shelf, reader, bytes, pointed).await?;
+        self.read_back().await?;
         self.tell_arrival();
         Ok(true)
+    }
+
+    /// Shares the layers of older releases, and drops what is kept no longer.
+    async fn read_back(&mut self) -> Result<(), FollowError> {
+        let shelf = self.shelf.clone();
+        self.releases = acceptance::off_thread(move || shelf.load()).await??;
+        Ok(())
     }
 
     async fn try_fetch_files(&mut self) -> Result<bool, FollowError> {
@@ -352,7 +321,7 @@ impl Channel {
         if missing.is_empty() {
             return Ok(false);
         }
-        self.releases = self.shelf.load()?;
+        self.read_back().await?;
         Ok(true)
     }
 
@@ -393,14 +362,6 @@ impl Channel {
             last_error: self.errors.iter().flatten().next().cloned(),
         }
     }
-}
-
-/// Not on a thread that connections wait for: a layer may have 256 MiB.
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, FollowError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| FollowError::Stopped)
 }
 
 /// Until there is a pointer beyond `sequence`.

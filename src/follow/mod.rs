@@ -1,5 +1,6 @@
 //! Following channels: brings manifests from a directory, a URL or the swarm, verifies them, and keeps the catalog.
 
+mod acceptance;
 mod channel;
 mod channels;
 mod followed;

@@ -82,46 +82,25 @@ fn with_references(kind: &str, store_dir: &StoreDir, references: &[&StorePath]) 
     })
 }
 
+/// What a content address that fits its path says of the NAR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressed {
+    /// It is the NarHash: nobody can name another NAR for this path.
+    Nar,
+    /// It names the bytes of a file, a git object, or a NAR with its own path blanked out: only who has the content can
+    /// check it.
+    Content,
+}
+
 /// Whether `store_path` is what `ca` makes of its name and references: then Nix takes it without a signature.
-///
-/// The content itself is checked by who has it. Only where the content address is the NarHash, that is checked here.
 pub fn verify_ca(
     store_dir: &StoreDir,
     store_path: &StorePath,
     nar_hash: &NarHash,
     references: &[StorePath],
-    ca: &str,
-) -> bool {
-    check_ca(store_dir, store_path, nar_hash, references, ca).is_some()
-}
-
-/// The same, where moreover the content address is the NarHash: then nobody can name another NAR for this path.
-pub fn ca_proves_nar(
-    store_dir: &StoreDir,
-    store_path: &StorePath,
-    nar_hash: &NarHash,
-    references: &[StorePath],
-    ca: &str,
-) -> bool {
-    check_ca(store_dir, store_path, nar_hash, references, ca) == Some(Proven::Nar)
-}
-
-/// What a content address that fits its path says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proven {
-    Nar,
-    /// The bytes of a file, a git object, or a NAR that names its own path: they have to be there to be checked.
-    Content,
-}
-
-fn check_ca(
-    store_dir: &StoreDir,
-    store_path: &StorePath,
-    nar_hash: &NarHash,
-    references: &[StorePath],
-    ca: &str,
-) -> Option<Proven> {
-    let address: ContentAddress = ca.parse().ok()?;
+    ca: Option<&str>,
+) -> Option<Addressed> {
+    let address: ContentAddress = ca?.parse().ok()?;
     let self_reference = references.contains(store_path);
     let mut others: Vec<&StorePath> = references.iter().filter(|r| *r != store_path).collect();
     others.sort_unstable();
@@ -134,8 +113,8 @@ fn check_ca(
     }
     let path = address.store_path(store_dir, store_path.name(), &others, self_reference);
     let proven = match is_nar_hash {
-        true => Proven::Nar,
-        false => Proven::Content,
+        true => Addressed::Nar,
+        false => Addressed::Content,
     };
     (path.as_ref() == Some(store_path)).then_some(proven)
 }

@@ -17,7 +17,7 @@ mod store_path;
 mod trusted_keys;
 
 pub use cache_info::CacheInfo;
-pub use content_address::{ca_proves_nar, verify_ca};
+pub use content_address::{Addressed, verify_ca};
 pub use fingerprint::fingerprint;
 pub use hash_part::HashPart;
 pub use nar_hash::NarHash;

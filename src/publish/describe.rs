@@ -13,9 +13,9 @@ use crate::store::PathInfo;
 use crate::torrent::InfoDict;
 
 use super::error::PublishError;
-use super::new_file::NewFile;
 use super::progress::Progress;
 use super::source::PathSource;
+use crate::runtime::{NewFile, Readers};
 
 /// What describing needs beside the paths.
 pub struct Describer<'a> {
@@ -92,7 +92,7 @@ fn write_payload(
     let mut file = NewFile::create_in(directory).map_err(failed)?;
     let described = run(nar, info, |frame| file.write_all(frame))?;
     let to = directory.join(&described.info.name);
-    file.keep_as(&to).map_err(failed)?;
+    file.keep_as(&to, Readers::Everybody).map_err(failed)?;
     Ok(described)
 }
 

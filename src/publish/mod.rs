@@ -3,7 +3,6 @@
 mod binary_cache;
 mod describe;
 mod error;
-mod new_file;
 mod options;
 mod output;
 mod previous;

@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -23,7 +23,7 @@ use crate::payload::ENCODER_ID;
 use crate::torrent::{ChannelLink, InfoDict, Magnet, Metainfo};
 
 use super::error::PublishError;
-use super::new_file::{NewFile, remove_leftovers};
+use crate::runtime::{Readers, remove_leftovers, write_new};
 
 pub struct Output<'a> {
     directory: &'a Path,
@@ -178,12 +178,8 @@ impl<'a> Output<'a> {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-        let write = || -> io::Result<()> {
-            let mut file = NewFile::create_in(path.parent().unwrap_or(self.directory))?;
-            file.write_all(bytes)?;
-            file.keep_as(path)
-        };
-        write().map_err(io_error("write", path))
+        // Seedboxes and web servers read it as other users.
+        write_new(path, bytes, Readers::Everybody).map_err(io_error("write", path))
     }
 }
 

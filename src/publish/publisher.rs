@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::catalog::InfoDicts;
 use crate::manifest::{Header, NewRow, Pointer, SignedManifest, assemble};
-use crate::nix::{ca_proves_nar, fingerprint};
+use crate::nix::{Addressed, fingerprint, verify_ca};
 use crate::payload::{self, ENCODER_ID};
 use crate::store::PathInfo;
 use crate::torrent::{ChannelLink, InfoHash, Magnet};
@@ -172,15 +172,13 @@ fn sign(paths: &mut [PathInfo], options: &PublishOptions) -> Result<(), PublishE
     let store_dir = options.source.store_dir();
     let mut unsigned = Vec::new();
     for info in paths {
-        let addressed = info.ca.as_deref().is_some_and(|ca| {
-            ca_proves_nar(
-                store_dir,
-                &info.store_path,
-                &info.nar_hash,
-                &info.references,
-                ca,
-            )
-        });
+        let addressed = verify_ca(
+            store_dir,
+            &info.store_path,
+            &info.nar_hash,
+            &info.references,
+            info.ca.as_deref(),
+        ) == Some(Addressed::Nar);
         if !info.signatures.is_empty() || (addressed && options.narinfo_key.is_none()) {
             continue;
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Source;
+use super::new_file::{Readers, write_new};
 
 /// More than a year; then the oldest go.
 const MAX_DAYS: usize = 400;
@@ -119,14 +120,7 @@ impl Accounting {
 
     fn write(&self, path: &Path) -> io::Result<()> {
         let json = serde_json::to_vec(&self.newest(MAX_DAYS)).map_err(io::Error::other)?;
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".accounting-")
-            .tempfile_in(directory)?;
-        file.write_all(&json)?;
-        file.as_file().sync_data()?;
-        file.persist(path)?;
-        Ok(())
+        write_new(path, &json, Readers::Owner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Days> {

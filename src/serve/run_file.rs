@@ -1,16 +1,15 @@
 //! `STATE/run.json`, and `run.json` in systemd's runtime directory: where the running node answers; also its ready line. Other commands find the node by it.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::{Readers, write_new};
+
 const NAME: &str = "run.json";
-/// Readable for every user of the machine: `status` needs no root.
-const MODE: u32 = 0o644;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunFile {
@@ -40,13 +39,9 @@ impl RunFile {
     /// closed to everybody else.
     pub fn write(&self, state: &Path) -> io::Result<()> {
         for directory in directories(state) {
-            let mut file = tempfile::Builder::new()
-                .prefix(".run-")
-                .tempfile_in(&directory)?;
-            file.write_all(self.line().as_bytes())?;
-            file.as_file()
-                .set_permissions(fs::Permissions::from_mode(MODE))?;
-            file.persist(Self::path(&directory))?;
+            let line = self.line();
+            // `status` needs no root.
+            write_new(&Self::path(&directory), line.as_bytes(), Readers::Everybody)?;
         }
         Ok(())
     }

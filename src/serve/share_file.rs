@@ -2,15 +2,12 @@
 //! told to give nothing gives nothing until it is told otherwise.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self};
 use std::path::{Path, PathBuf};
 
 use crate::runtime::Counters;
+use crate::runtime::{Readers, write_new};
 use crate::swarm::Share;
-
-/// Whoever writes it may be root, and whoever reads it is not.
-const MODE: u32 = 0o644;
 
 pub struct ShareFile(PathBuf);
 
@@ -50,15 +47,8 @@ impl ShareFile {
                 _ => Ok(()),
             };
         };
-        let directory = self.0.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".share-")
-            .tempfile_in(directory)?;
-        writeln!(file, "{}", share.as_str())?;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(MODE))?;
-        file.persist(&self.0)?;
-        Ok(())
+        let line = format!("{}\n", share.as_str());
+        write_new(&self.0, line.as_bytes(), Readers::Everybody)
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::StoreError;
-use crate::nix::nar::{Layout, Segment};
+use crate::nix::nar::Layout;
 
 /// Holds at most one open file: the one that it will most likely go on with.
 #[derive(Debug)]
@@ -42,27 +42,9 @@ impl NarReader {
     /// Fills the buffer from this offset of the NAR on; only at its end less is read.
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
         let layout = Arc::clone(&self.layout);
-        let end = offset.saturating_add(buffer.len() as u64);
-        let mut filled = 0;
-        for segment in layout.segments_in(offset..end) {
-            match segment {
-                Segment::Literal(bytes) => {
-                    buffer[filled..filled + bytes.len()].copy_from_slice(bytes);
-                    filled += bytes.len();
-                }
-                Segment::File {
-                    file,
-                    offset,
-                    length,
-                } => {
-                    // At most the buffer's length.
-                    let stop = filled + length as usize;
-                    self.read_file(&layout, file, offset, &mut buffer[filled..stop])?;
-                    filled = stop;
-                }
-            }
-        }
-        Ok(filled)
+        layout.fill(offset, buffer, |file, offset, length, rest| {
+            self.read_file(&layout, file, offset, &mut rest[..length])
+        })
     }
 
     fn read_file(

@@ -2,6 +2,7 @@
 
 mod active;
 mod buffers;
+mod caches;
 mod coming;
 mod experience;
 mod lane;
@@ -20,5 +21,6 @@ mod upstream_fetch;
 mod upstream_source;
 
 pub use active::ActiveNar;
+pub use caches::Caches;
 pub use nar_body::NarBody;
 pub use substituter::{Substituter, SubstituterParts};

@@ -108,6 +108,37 @@ impl Layout {
         self.files[file].size
     }
 
+    /// Fills `buffer` from this offset of the NAR on; only at its end less is filled. `read` is given a file, an offset
+    /// in it, how many of its bytes are wanted there, and the rest of the buffer.
+    pub fn fill<E>(
+        &self,
+        from: u64,
+        buffer: &mut [u8],
+        mut read: impl FnMut(usize, u64, usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let end = from.saturating_add(buffer.len() as u64);
+        let mut filled = 0;
+        for segment in self.segments_in(from..end) {
+            match segment {
+                Segment::Literal(bytes) => {
+                    buffer[filled..filled + bytes.len()].copy_from_slice(bytes);
+                    filled += bytes.len();
+                }
+                Segment::File {
+                    file,
+                    offset,
+                    length,
+                } => {
+                    // At most the buffer's length.
+                    let length = length as usize;
+                    read(file, offset, length, &mut buffer[filled..])?;
+                    filled += length;
+                }
+            }
+        }
+        Ok(filled)
+    }
+
     /// The segments that make up these bytes of the NAR, cut at both ends; what lies beyond the NAR is left out.
     pub fn segments_in(&self, range: Range<u64>) -> impl Iterator<Item = Segment<'_>> {
         let end = range.end.min(self.size);

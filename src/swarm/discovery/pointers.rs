@@ -9,13 +9,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
 use crate::manifest::{ChannelName, MAX_POINTER_BYTES, Pointer, PointerError};
+use crate::runtime::{Readers, write_new};
 use crate::torrent::InfoHash;
 use crate::torrent::bencode::{BencodeError, Reader, Writer};
 
@@ -207,12 +208,7 @@ impl Pointers {
     }
 
     fn write(&self, topic: &InfoHash, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempfile_in(&self.directory)?;
-        file.write_all(bytes)?;
-        file.persist(self.path(topic))?;
-        Ok(())
+        write_new(&self.path(topic), bytes, Readers::Owner)
     }
 
     fn path(&self, topic: &InfoHash) -> PathBuf {

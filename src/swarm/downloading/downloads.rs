@@ -18,11 +18,13 @@ use crate::swarm::seeding::OfferBook;
 use crate::swarm::share::SharePolicy;
 use crate::torrent::{InfoDict, InfoHash};
 
-use super::engine::{Engine, EngineParts};
+use super::download::{Claim, Claimant, Download, Fetch};
+use super::engine::Engine;
 use super::info_finder::InfoFinder;
 use super::metadata::MetadataError;
 use super::reuse::Reusing;
 use super::sources::Sources;
+use super::wanted::{Expected, Wanted};
 
 #[derive(Debug, Error)]
 pub enum DownloadError {
@@ -42,29 +44,6 @@ pub enum DownloadError {
     Shared(Arc<DownloadError>),
     #[error("librqbit: {0}")]
     Engine(String),
-}
-
-/// What to download: the row's word on it, to hold what peers send against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    pub info_hash: InfoHash,
-    pub length: Expected,
-}
-
-/// What is known of a length beforehand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
-    Exactly(u64),
-    AtMost(u64),
-}
-
-impl Expected {
-    pub fn allows(self, length: u64) -> bool {
-        match self {
-            Self::Exactly(expected) => length == expected,
-            Self::AtMost(limit) => length <= limit,
-        }
-    }
 }
 
 /// What there is to expect of the swarm for one payload.
@@ -88,55 +67,6 @@ pub struct Traffic {
     pub others: usize,
     /// Those of them that have received blocks.
     pub others_flowing: usize,
-}
-
-/// Where a payload is.
-pub enum Fetch {
-    /// Whole, in this file.
-    Kept(PathBuf),
-    Running(Arc<Download>),
-}
-
-impl Fetch {
-    fn is_filled(&self) -> bool {
-        matches!(self, Self::Running(download) if download.filled.is_some() && !download.part.is_complete())
-    }
-}
-
-/// Who writes a part file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claimant {
-    Swarm,
-    /// An upstream's NAR, as it comes in.
-    Nar,
-}
-
-/// A running or finished download. Dropping the last handle of an unfinished one stops it; its part file stays.
-pub struct Download {
-    part: Arc<PartFile>,
-    stop: CancellationToken,
-    /// Whether its bytes come from an upstream's NAR. It gives way to the swarm: that NAR may have fallen silent.
-    filled: Option<CancellationToken>,
-}
-
-impl Download {
-    pub fn part(&self) -> &Arc<PartFile> {
-        &self.part
-    }
-
-    /// Resolves when the swarm is asked for what an upstream's NAR fills.
-    pub(super) async fn displaced(&self) {
-        match &self.filled {
-            Some(displaced) => displaced.cancelled().await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
 }
 
 /// What downloads are made of.
@@ -171,50 +101,23 @@ pub struct Downloads {
     pub(super) stop: CancellationToken,
 }
 
-/// A part file that nobody else writes, and the room that it takes.
-pub(super) struct Claim {
-    pub download: Arc<Download>,
-    pub room: Room,
-}
-
 impl Downloads {
     pub async fn start(parts: DownloadsParts) -> Result<Arc<Self>, DownloadError> {
-        let DownloadsParts {
-            sources,
-            infos,
-            book,
-            directory,
-            counters,
-            policy,
-            peer_id,
-            port,
-            tasks,
-            stop,
-        } = parts;
-        let engine = Engine::start(EngineParts {
-            directory: directory.path(),
-            sources: sources.clone(),
-            counters: counters.clone(),
-            policy,
-            peer_id,
-            port,
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-        });
+        let (sources, infos) = (parts.sources.clone(), parts.infos.clone());
         Ok(Arc::new(Self {
-            engine: engine.await?,
-            finder: InfoFinder::new(sources.clone(), infos.clone(), peer_id),
-            sources,
-            counters,
-            infos,
-            book,
-            directory,
+            engine: Engine::start(&parts).await?,
+            finder: InfoFinder::new(sources, infos, parts.peer_id),
+            sources: parts.sources,
+            counters: parts.counters,
+            infos: parts.infos,
+            book: parts.book,
+            directory: parts.directory,
             reusing: Reusing::default(),
             running: Mutex::default(),
             starting: Mutex::default(),
             ended: Notify::new(),
-            tasks,
-            stop,
+            tasks: parts.tasks,
+            stop: parts.stop,
         }))
     }
 
@@ -244,7 +147,7 @@ impl Downloads {
     }
 
     pub fn prospect(&self, info_hash: &InfoHash) -> Prospect {
-        let whole = |download: Arc<Download>| download.part.is_complete();
+        let whole = |download: Arc<Download>| download.part().is_complete();
         let running = self.lock().get(info_hash).and_then(Weak::upgrade);
         if running.is_some_and(whole) || self.kept(info_hash).is_some() {
             Prospect::Here
@@ -262,7 +165,7 @@ impl Downloads {
         let running = self.lock();
         let others = running.iter().filter(|(other, _)| *other != info_hash);
         let others = others.filter_map(|(_, other)| other.upgrade());
-        others.map(|download| download.part.received()).sum()
+        others.map(|download| download.part().received()).sum()
     }
 
     /// How the running download of this payload gets on.
@@ -271,10 +174,10 @@ impl Downloads {
         let download = running.get(info_hash).and_then(Weak::upgrade)?;
         let others = running.iter().filter(|(other, _)| *other != info_hash);
         let others: Vec<u64> = others
-            .filter_map(|(_, other)| Some(other.upgrade()?.part.received()))
+            .filter_map(|(_, other)| Some(other.upgrade()?.part().received()))
             .collect();
         Some(Traffic {
-            received: download.part.received(),
+            received: download.part().received(),
             others: others.len(),
             others_flowing: others.iter().filter(|received| **received > 0).count(),
         })
@@ -288,7 +191,7 @@ impl Downloads {
     /// How many wait for peers.
     pub fn count(&self) -> usize {
         let running = self.running();
-        let from_peers = |download: &&Arc<Download>| download.filled.is_none();
+        let from_peers = |download: &&Arc<Download>| !download.is_filled();
         running.iter().filter(from_peers).count()
     }
 
@@ -326,8 +229,8 @@ impl Downloads {
             let begun = tokio::spawn(async move { downloads.begin(info).await }).await;
             match begun.map_err(|error| DownloadError::Engine(error.to_string()))? {
                 Ok(Ok(download)) => return Ok(Fetch::Running(download)),
-                Ok(Err(Fetch::Running(filled))) if filled.filled.is_some() => {
-                    filled.filled.iter().for_each(CancellationToken::cancel);
+                Ok(Err(Fetch::Running(filled))) if filled.is_filled() => {
+                    filled.displace();
                     drop(filled);
                     ended.await;
                 }
@@ -345,7 +248,7 @@ impl Downloads {
     ) -> Result<Result<Arc<Download>, Fetch>, DownloadError> {
         let claim = self.claim(info, Claimant::Swarm).await?;
         Ok(claim.map(|Claim { download, room }| {
-            let (part, stop) = (download.part.clone(), download.stop.clone());
+            let (part, stop) = (download.part().clone(), download.stop().clone());
             self.tasks.spawn(self.clone().run(part, room, stop));
             download
         }))
@@ -365,11 +268,8 @@ impl Downloads {
         }
         let (part, room) = self.open_part(info).await?;
         let part = Arc::new(part);
-        let download = Arc::new(Download {
-            part: part.clone(),
-            stop: self.stop.child_token(),
-            filled: (claimant == Claimant::Nar).then(CancellationToken::new),
-        });
+        let stop = self.stop.child_token();
+        let download = Arc::new(Download::new(part.clone(), stop, claimant));
         self.lock().insert(info_hash, Arc::downgrade(&download));
         self.book.started(part);
         Ok(Ok(Claim { download, room }))
@@ -449,12 +349,11 @@ impl Downloads {
             self.engine.run(&part, &stop).await
         };
         self.engine.forget(&info_hash);
-        if let Err(error) = result {
-            tracing::warn!(%info_hash, %error, "a download failed");
-            part.fail(&error);
-        }
         if let Some(error) = part.failure() {
             self.not_kept(&error);
+        } else if let Err(error) = result {
+            tracing::warn!(%info_hash, %error, "a download failed");
+            part.fail(&error);
         }
         self.release(part, room).await;
     }

@@ -1,7 +1,6 @@
 //! librqbit: one session for all downloads, with our storage, our tracker and our own talk beside it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::runtime::Counters;
 use crate::swarm::payloads::PartFile;
@@ -24,7 +22,7 @@ use crate::swarm::share::SharePolicy;
 use crate::torrent::{InfoDict, InfoHash, Metainfo};
 
 use super::companion::Companion;
-use super::downloads::DownloadError;
+use super::downloads::{DownloadError, DownloadsParts};
 use super::local_tracker::{LocalTracker, POLL};
 use super::meter::Meter;
 use super::sources::Sources;
@@ -46,20 +44,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PEER_SILENCE: Duration = Duration::from_secs(20);
 
-/// What the engine is made of.
-pub struct EngineParts<'a> {
-    /// Where librqbit believes to keep its files; it writes nothing there.
-    pub directory: &'a Path,
-    pub sources: Arc<Sources>,
-    pub counters: Arc<Counters>,
-    pub policy: Arc<SharePolicy>,
-    pub peer_id: [u8; 20],
-    /// Where the seeder is reached.
-    pub port: u16,
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
-}
-
 pub struct Engine {
     session: Arc<Session>,
     meter: Arc<Meter>,
@@ -72,16 +56,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub async fn start(parts: EngineParts<'_>) -> Result<Self, DownloadError> {
-        let EngineParts {
-            directory,
+    pub async fn start(parts: &DownloadsParts) -> Result<Self, DownloadError> {
+        let DownloadsParts {
             sources,
-            counters,
-            policy,
-            peer_id,
-            port,
             tasks,
             stop,
+            ..
         } = parts;
         let local = DownloadError::Local;
         let tracker = LocalTracker::start(sources.clone(), stop.clone())
@@ -93,7 +73,7 @@ impl Engine {
             ipv4_only: true,
             ..ListenerOptions::default()
         };
-        let way_out = WayOut::start(&tasks, &stop).await.map_err(local)?;
+        let way_out = WayOut::start(tasks, stop).await.map_err(local)?;
         let connect = ConnectionOptions {
             proxy_url: Some(way_out.url()),
             ..ConnectionOptions::default()
@@ -104,13 +84,14 @@ impl Engine {
             connect: Some(connect),
             disable_upload: true,
             disable_local_service_discovery: true,
-            peer_id: Some(Id20::new(peer_id)),
+            peer_id: Some(Id20::new(parts.peer_id)),
             concurrent_init_limit: Some(PARALLEL_CHECKS),
             runtime_worker_threads: Some(DISK_PERMITS),
-            cancellation_token: Some(stop),
+            cancellation_token: Some(stop.clone()),
             ..SessionOptions::default()
         };
-        let session = Session::new_with_opts(directory.to_owned(), options)
+        // librqbit believes to keep its files there; it writes nothing.
+        let session = Session::new_with_opts(parts.directory.path().to_owned(), options)
             .await
             .map_err(failure)?;
         if let Some(address) = session.listen_addr() {
@@ -120,11 +101,11 @@ impl Engine {
             session,
             meter: Arc::default(),
             tracker,
-            sources,
-            counters,
-            policy,
-            peer_id,
-            port,
+            sources: sources.clone(),
+            counters: parts.counters.clone(),
+            policy: parts.policy.clone(),
+            peer_id: parts.peer_id,
+            port: parts.port,
         })
     }
 

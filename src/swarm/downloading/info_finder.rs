@@ -10,9 +10,10 @@ use tokio::time::timeout;
 use crate::catalog::InfoDicts;
 use crate::torrent::{InfoDict, InfoHash};
 
-use super::downloads::{DownloadError, Wanted};
+use super::downloads::DownloadError;
 use super::metadata::{self, MetadataError};
 use super::sources::Sources;
+use super::wanted::Wanted;
 
 /// A peer that has sent the info dict so long ago may be gone; Nix takes the NARs of most batches sooner.
 const SHOWN_LATELY: Duration = Duration::from_secs(600);

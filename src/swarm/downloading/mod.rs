@@ -1,6 +1,7 @@
 //! What this machine gets: librqbit's engine, and what it is surrounded by.
 
 mod companion;
+mod download;
 mod downloads;
 mod engine;
 mod info_finder;
@@ -11,10 +12,11 @@ mod reuse;
 mod sources;
 mod storage;
 mod wake_up;
+mod wanted;
 mod way_out;
 mod witness;
 
-pub use downloads::{
-    Download, DownloadError, Downloads, DownloadsParts, Expected, Fetch, Prospect, Traffic, Wanted,
-};
+pub use download::{Download, Fetch};
+pub use downloads::{DownloadError, Downloads, DownloadsParts, Prospect, Traffic};
 pub use sources::Sources;
+pub use wanted::{Expected, Wanted};

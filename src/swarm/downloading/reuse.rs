@@ -17,7 +17,8 @@ use crate::payload::{
 };
 use crate::torrent::{InfoDict, InfoHash};
 
-use super::downloads::{Claim, Claimant, Download, DownloadError, Downloads, Fetch};
+use super::download::{Claim, Claimant, Download, Fetch};
+use super::downloads::{DownloadError, Downloads};
 use crate::swarm::payloads::{IN_MEMORY, MEMORY, Spool};
 use crate::swarm::payloads::{NoRoom, Room};
 

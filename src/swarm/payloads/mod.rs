@@ -1,5 +1,7 @@
 //! Payloads on disk: those that were downloaded, and those that still are.
 
+mod cache_contents;
+mod cache_file;
 pub mod part_file;
 mod payload_directory;
 mod spool;

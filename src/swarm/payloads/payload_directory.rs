@@ -3,7 +3,7 @@
 //! Who wants to write asks for room first, which lets go of what is spare or was not used for longest; what somebody
 //! writes at the moment is counted in its full size and not touched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ use tokio::sync::Notify;
 
 use crate::torrent::InfoHash;
 
+use super::cache_contents::{Contents, Held};
+use super::cache_file::{CacheFile, is_index_alone};
+
 #[derive(Debug, Error)]
 pub enum NoRoom {
     #[error("{bytes} bytes do not fit into [cache] size = {limit} bytes")]
@@ -25,26 +28,6 @@ pub enum NoRoom {
     Disk { path: PathBuf, source: io::Error },
 }
 
-/// A file in the directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Name {
-    /// `<info hash>.nar.zst`: whole.
-    Payload(InfoHash),
-    /// `<info hash>.part`, with the index of its pieces in `<info hash>.have`.
-    Part(InfoHash),
-    /// `<number>.spool`: means nothing after a restart.
-    Spool(u64),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    bytes: u64,
-    /// The time of the last change, which readers set: access times are off on many file systems.
-    used: SystemTime,
-    /// Whether somebody writes it.
-    pinned: bool,
-}
-
 #[derive(Clone)]
 pub struct PayloadDirectory {
     inner: Arc<Inner>,
@@ -53,30 +36,22 @@ pub struct PayloadDirectory {
 struct Inner {
     path: PathBuf,
     limit: u64,
-    state: Mutex<State>,
+    state: Mutex<Contents>,
     /// Something is not pinned any more.
     freed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    files: HashMap<Name, Held>,
-    total: u64,
-    spools: u64,
-    version: u64,
 }
 
 /// Room for one file that is being written. When dropped, a part stays for whoever goes on with it; a spool goes.
 pub struct Room {
     directory: PayloadDirectory,
-    name: Name,
+    name: CacheFile,
 }
 
 impl PayloadDirectory {
     /// Takes over what an earlier run left; what cannot be gone on with is removed.
     pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        let mut state = State::default();
+        let mut state = Contents::default();
         for file in fs::read_dir(path)? {
             let file = file?;
             if is_index_alone(&file.path()) {
@@ -84,7 +59,7 @@ impl PayloadDirectory {
                 let _ = fs::remove_file(file.path());
             }
             let (Some(name), Ok(metadata)) = (
-                Name::parse(&file.file_name().to_string_lossy()),
+                CacheFile::parse(&file.file_name().to_string_lossy()),
                 file.metadata(),
             ) else {
                 continue;
@@ -100,7 +75,12 @@ impl PayloadDirectory {
                 },
             );
         }
-        let spools: Vec<Name> = state.files.keys().copied().filter(Name::is_spool).collect();
+        let spools: Vec<CacheFile> = state
+            .files
+            .keys()
+            .copied()
+            .filter(CacheFile::is_spool)
+            .collect();
         for spool in spools {
             // Nobody will ask for it again: should it stay, it is still counted.
             if fs::remove_file(spool.path(path)).is_ok() {
@@ -137,7 +117,7 @@ impl PayloadDirectory {
     /// Used now: the cache lets go of it last.
     pub fn touch(&self, info_hash: &InfoHash) {
         let now = SystemTime::now();
-        if let Some(held) = self.lock().files.get_mut(&Name::Payload(*info_hash)) {
+        if let Some(held) = self.lock().files.get_mut(&CacheFile::Payload(*info_hash)) {
             held.used = now;
         }
         if let Ok(file) = fs::File::open(self.payload_path(info_hash)) {
@@ -155,18 +135,18 @@ impl PayloadDirectory {
     pub fn kept(&self) -> HashSet<InfoHash> {
         let state = self.lock();
         let whole = state.files.keys().filter_map(|name| match name {
-            Name::Payload(info_hash) => Some(*info_hash),
-            Name::Part(_) | Name::Spool(_) => None,
+            CacheFile::Payload(info_hash) => Some(*info_hash),
+            CacheFile::Part(_) | CacheFile::Spool(_) => None,
         });
         whole.collect()
     }
 
     pub fn payload_path(&self, info_hash: &InfoHash) -> PathBuf {
-        Name::Payload(*info_hash).path(&self.inner.path)
+        CacheFile::Payload(*info_hash).path(&self.inner.path)
     }
 
     pub fn remove(&self, info_hash: &InfoHash) -> io::Result<()> {
-        self.lock().unset(Name::Payload(*info_hash));
+        self.lock().unset(CacheFile::Payload(*info_hash));
         fs::remove_file(self.payload_path(info_hash))
     }
 
@@ -177,7 +157,7 @@ impl PayloadDirectory {
         bytes: u64,
         spare: impl Fn(&InfoHash) -> bool,
     ) -> Result<Room, NoRoom> {
-        self.room(Name::Part(info_hash), bytes, spare)
+        self.room(CacheFile::Part(info_hash), bytes, spare)
     }
 
     /// Room for a file that nobody finds by name.
@@ -191,7 +171,7 @@ impl PayloadDirectory {
             state.spools += 1;
             state.spools
         };
-        self.room(Name::Spool(number), bytes, spare)
+        self.room(CacheFile::Spool(number), bytes, spare)
     }
 
     /// Resolves when room may be there that was not before, if asked for before looking.
@@ -201,7 +181,7 @@ impl PayloadDirectory {
 
     fn room(
         &self,
-        name: Name,
+        name: CacheFile,
         bytes: u64,
         spare: impl Fn(&InfoHash) -> bool,
     ) -> Result<Room, NoRoom> {
@@ -213,13 +193,15 @@ impl PayloadDirectory {
         let there = state.files.get(&name).map_or(0, |held| held.bytes);
         let wanted = bytes.saturating_sub(there);
         if state.total + wanted > limit {
-            let mut loose: Vec<(Name, Held)> = state.files.iter().map(|(n, h)| (*n, *h)).collect();
+            let mut loose: Vec<(CacheFile, Held)> =
+                state.files.iter().map(|(n, h)| (*n, *h)).collect();
             loose.retain(|(other, held)| !held.pinned && *other != name);
             if state.total + wanted - loose.iter().map(|(_, held)| held.bytes).sum::<u64>() > limit
             {
                 return Err(NoRoom::Busy);
             }
-            let is_spare = |name: &Name| matches!(name, Name::Payload(hash) if spare(hash));
+            let is_spare =
+                |name: &CacheFile| matches!(name, CacheFile::Payload(hash) if spare(hash));
             loose.sort_by_cached_key(|(name, held)| (!is_spare(name), held.used));
             for (name, _) in loose {
                 if state.total + wanted <= limit {
@@ -245,7 +227,7 @@ impl PayloadDirectory {
         })
     }
 
-    fn delete(&self, name: Name) -> Result<(), NoRoom> {
+    fn delete(&self, name: CacheFile) -> Result<(), NoRoom> {
         let path = name.path(&self.inner.path);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -260,7 +242,7 @@ impl PayloadDirectory {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         self.inner.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
@@ -276,7 +258,7 @@ impl Room {
         let mut state = self.directory.lock();
         state.unset(self.name);
         state.set(
-            Name::Payload(info_hash),
+            CacheFile::Payload(info_hash),
             Held {
                 bytes: length(&path),
                 used: SystemTime::now(),
@@ -311,61 +293,6 @@ impl Drop for Room {
         drop(state);
         self.directory.inner.freed.notify_waiters();
     }
-}
-
-impl State {
-    fn set(&mut self, name: Name, held: Held) {
-        self.unset(name);
-        self.version += 1;
-        self.total += held.bytes;
-        self.files.insert(name, held);
-    }
-
-    fn unset(&mut self, name: Name) {
-        if let Some(held) = self.files.remove(&name) {
-            self.version += 1;
-            self.total -= held.bytes;
-        }
-    }
-}
-
-impl Name {
-    fn parse(file_name: &str) -> Option<Self> {
-        if let Some(stem) = file_name.strip_suffix(".nar.zst") {
-            return stem.parse().ok().map(Self::Payload);
-        }
-        if let Some(stem) = file_name.strip_suffix(".part") {
-            return stem.parse().ok().map(Self::Part);
-        }
-        let stem = file_name.strip_suffix(".spool")?;
-        stem.parse().ok().map(Self::Spool)
-    }
-
-    fn path(&self, directory: &Path) -> PathBuf {
-        directory.join(match self {
-            Self::Payload(info_hash) => format!("{info_hash}.nar.zst"),
-            Self::Part(info_hash) => format!("{info_hash}.part"),
-            Self::Spool(number) => format!("{number}.spool"),
-        })
-    }
-
-    fn have_path(&self, directory: &Path) -> Option<PathBuf> {
-        match self {
-            Self::Part(info_hash) => Some(directory.join(format!("{info_hash}.have"))),
-            Self::Payload(_) | Self::Spool(_) => None,
-        }
-    }
-
-    fn is_spool(&self) -> bool {
-        matches!(self, Self::Spool(_))
-    }
-}
-
-/// Whether this is the index of a part that is not there.
-fn is_index_alone(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "have")
-        && !path.with_extension("part").exists()
 }
 
 fn length(path: &Path) -> u64 {

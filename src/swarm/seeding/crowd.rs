@@ -4,8 +4,7 @@
 //! rarest first, and the next ones when another downloader has got them: so each piece leaves it once or twice, and the
 //! downloaders have something to trade. One that has all it was shown, and waits, is shown more, twice as many each time
 //! until what it has spreads again: a crowd that does not trade is not held back. A single downloader is shown enough
-//! never to wait. When enough others have it all, as this seeder has
-//! seen or heard, newcomers see everything.
+//! never to wait. When enough others have it all, as this seeder has seen or heard, newcomers see everything.
 //!
 //! Nothing here does I/O: `Crowds` owns these, and its lines (connections) act on `News`.
 
@@ -16,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::torrent::Bitfield;
-
 use crate::swarm::networks::may_be_told;
 use crate::swarm::protocol::PeerId;
+use crate::torrent::Bitfield;
+
+use super::crowd_member::{Line, Member};
 
 /// Pieces shown at a time while they spread: measured best with 256 KiB pieces at 20 to 40 Mbit/s.
 const FEW: usize = 3;
@@ -33,8 +33,6 @@ const ENOUGH_SEEDS: usize = 3;
 const VAIN_WAITS: u32 = 4;
 /// BEP 11 asks for one message a minute. Ours are told at once: a crowd forms in seconds.
 const STRANGERS_PEX_INTERVAL: Duration = Duration::from_secs(60);
-/// Addresses in one PEX message (BEP 11).
-const MAX_TOLD: usize = 50;
 
 /// A machine that downloads: several connections of it count as one.
 pub type Who = (IpAddr, PeerId);
@@ -75,31 +73,6 @@ pub struct Crowd {
     seeds: HashSet<Who>,
 }
 
-struct Member {
-    lines: HashMap<u64, Line>,
-    has: Bitfield,
-    shown: Bitfield,
-    /// Shown pieces that nobody else is known to have got yet.
-    open: Vec<u32>,
-    /// Open pieces that were sent.
-    sent: HashSet<u32>,
-    /// How many are shown at a time, and how often it waited since the last one was.
-    window: usize,
-    waits: u32,
-    address: Option<SocketAddr>,
-}
-
-struct Line {
-    wake: Arc<Notify>,
-    paced: bool,
-    companion: bool,
-    pending: Vec<u32>,
-    /// Whether it wants PEX, and how often.
-    pex: Option<Duration>,
-    told: HashSet<SocketAddr>,
-    told_at: Option<Instant>,
-}
-
 impl Crowd {
     pub fn new(piece_count: u32, offset: u32) -> Self {
         Self {
@@ -126,7 +99,7 @@ impl Crowd {
         let member = self
             .members
             .entry(who)
-            .or_insert_with(|| Member::new(self.piece_count));
+            .or_insert_with(|| Member::new(self.piece_count, FEW));
         let newcomer = member.lines.is_empty();
         member.lines.insert(
             line,
@@ -270,20 +243,7 @@ impl Crowd {
         let Some(line) = line else {
             return News::default();
         };
-        let due = match (line.pex, line.told_at) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(interval), Some(at)) => now.duration_since(at) >= interval,
-        };
-        let mut peers = Vec::new();
-        if due {
-            let fresh = others.into_iter().filter(|peer| !line.told.contains(peer));
-            peers = fresh.take(MAX_TOLD).collect();
-            line.told.extend(peers.iter().copied());
-            if !peers.is_empty() {
-                line.told_at = Some(now);
-            }
-        }
+        let peers = line.untold(others.into_iter(), now);
         News {
             shown: std::mem::take(&mut line.pending),
             peers,
@@ -345,52 +305,6 @@ impl Crowd {
                 member.show(piece);
             }
         }
-    }
-}
-
-impl Member {
-    fn new(piece_count: u32) -> Self {
-        Self {
-            lines: HashMap::new(),
-            has: Bitfield::new(piece_count),
-            shown: Bitfield::new(piece_count),
-            open: vec![],
-            sent: HashSet::new(),
-            window: FEW,
-            waits: 0,
-            address: None,
-        }
-    }
-
-    fn paced(&self) -> bool {
-        self.lines
-            .values()
-            .any(|line| line.paced && !line.companion)
-    }
-
-    fn show(&mut self, piece: u32) {
-        self.shown.set(piece);
-        self.open.push(piece);
-        self.waits = 0;
-        for line in self.lines.values_mut().filter(|line| line.paced) {
-            line.pending.push(piece);
-            line.wake.notify_one();
-        }
-    }
-
-    /// Whether all that is open has arrived. Of one that never says so, what was sent counts.
-    fn has_open(&self) -> bool {
-        let silent = self.has.ones() == 0;
-        let arrived = |piece: &u32| self.has.get(*piece) || (silent && self.sent.contains(piece));
-        self.open.iter().all(arrived)
-    }
-
-    /// Returns whether the piece was open.
-    fn close(&mut self, piece: u32) -> bool {
-        self.sent.remove(&piece);
-        let before = self.open.len();
-        self.open.retain(|open| *open != piece);
-        self.open.len() < before
     }
 }
 

@@ -1,6 +1,7 @@
 //! What this machine gives: from the store or from payload files, to whom, and how fast.
 
 mod crowd;
+mod crowd_member;
 mod crowds;
 mod encoding;
 mod idle_work;

@@ -1,4 +1,4 @@
-//! A file of a release: it appears whole or not at all, also after a power cut, and every user may read it.
+//! A file that appears whole or not at all, also after a power cut.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,25 +9,47 @@ use tempfile::NamedTempFile;
 
 /// What a run that was killed leaves begins so.
 const PREFIX: &str = ".new-";
-/// Seedboxes and web servers read it as other users.
-const MODE: u32 = 0o644;
+
+/// Who may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    Owner,
+    Everybody,
+}
 
 pub struct NewFile(NamedTempFile);
 
 impl NewFile {
+    /// For a file that will be kept as `path`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
+        Self::create_in(directory.unwrap_or(Path::new(".")))
+    }
+
     pub fn create_in(directory: &Path) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).tempfile_in(directory).map(Self)
     }
 
-    /// `path` is in the same directory.
-    pub fn keep_as(self, path: &Path) -> io::Result<()> {
+    /// `path` is in the directory that it was created in.
+    pub fn keep_as(self, path: &Path, readers: Readers) -> io::Result<()> {
         let file = self.0.as_file();
-        file.set_permissions(fs::Permissions::from_mode(MODE))?;
+        let mode = match readers {
+            Readers::Owner => 0o600,
+            Readers::Everybody => 0o644,
+        };
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_data()?;
         self.0.persist(path)?;
         Ok(())
     }
+}
+
+/// The same in one go.
+pub fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes)?;
+    file.keep_as(path, readers)
 }
 
 impl Write for NewFile {
@@ -58,13 +80,13 @@ mod tests {
     fn it_appears_whole_and_for_everybody() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("payload");
-        let mut file = NewFile::create_in(directory.path()).unwrap();
+        let mut file = NewFile::create(&path).unwrap();
         file.write_all(b"whole").unwrap();
         assert!(!path.exists());
-        file.keep_as(&path).unwrap();
+        file.keep_as(&path, Readers::Everybody).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         let mode = path.metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
+        assert_eq!(mode & 0o777, 0o644);
         fs::write(directory.path().join(".new-killed"), "half").unwrap();
         remove_leftovers(directory.path()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);

@@ -1,32 +1,30 @@
 //! The answers to Nix: narinfos and NARs, from the catalog and the store, the swarm, the upstreams.
 
+mod planning;
+
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::catalog::{Entry, Offers};
 use crate::manifest::ChannelName;
-use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, StorePath, TrustedKeys};
+use crate::nix::{HashPart, NarHash, Narinfo, StoreDir, TrustedKeys};
 use crate::runtime::Counters;
-use crate::swarm::{Downloads, Prospect};
+use crate::swarm::Downloads;
 use crate::upstream::{Body, Upstream, UpstreamError, UpstreamOptions};
 
-use super::active::{ActiveNar, ActiveNars};
-use super::buffers::Buffers;
-use super::coming::Coming;
-use super::nar_body::{self, NarBody};
-use super::plan::{Candidate, Means, Plan};
-use super::prefetch::Prefetch;
-use super::proven::Proven;
-use super::quarantine::Culprit;
-use super::upstream_fetch::{FetchProgress, UpstreamFetches};
-
-/// An upstream that has not answered by then is late, and the next one is asked too.
-const UPSTREAM_STAGGER: Duration = Duration::from_millis(700);
+use crate::substitute::active::{ActiveNar, ActiveNars};
+use crate::substitute::buffers::Buffers;
+use crate::substitute::caches::Caches;
+use crate::substitute::coming::Coming;
+use crate::substitute::nar_body::{self, NarBody};
+use crate::substitute::plan::Means;
+use crate::substitute::prefetch::Prefetch;
+use crate::substitute::proven::Proven;
+use crate::substitute::quarantine::Culprit;
+use crate::substitute::upstream_fetch::UpstreamFetches;
 
 /// A channel whose first release has not come so long after the start is not waited for any more.
 const FIRST_RELEASES: Duration = Duration::from_secs(10);
@@ -49,12 +47,6 @@ pub struct Substituter {
     /// Channels of which it was said that they list what nobody trusted has signed.
     untrusted: Mutex<HashSet<ChannelName>>,
     started: Instant,
-}
-
-/// What the configuration may change while answers are under way.
-pub struct Caches {
-    upstreams: Vec<Arc<Upstream>>,
-    keys: TrustedKeys,
 }
 
 impl Substituter {
@@ -82,10 +74,7 @@ impl Substituter {
             .map(|downloads| Prefetch::new(parts.offers.clone(), downloads, means.clone()));
         let substituter = Self {
             offers: parts.offers,
-            caches: RwLock::new(Arc::new(Caches {
-                upstreams: vec![],
-                keys: TrustedKeys::default(),
-            })),
+            caches: RwLock::default(),
             prefetch,
             means,
             untrusted: Mutex::default(),
@@ -102,19 +91,7 @@ impl Substituter {
         upstreams: Vec<UpstreamOptions>,
         keys: TrustedKeys,
     ) -> Result<Caches, UpstreamError> {
-        let before = self.caches();
-        let known = |options: &UpstreamOptions| {
-            let mut known = before.upstreams.iter();
-            known
-                .find(|upstream| upstream.has_options(options))
-                .cloned()
-        };
-        let upstreams = upstreams.into_iter().map(|options| match known(&options) {
-            Some(upstream) => Ok(upstream),
-            None => Upstream::new(options).map(Arc::new),
-        });
-        let upstreams = upstreams.collect::<Result<_, _>>()?;
-        Ok(Caches { upstreams, keys })
+        self.caches().changed_to(upstreams, keys)
     }
 
     /// Asks these upstreams, and trusts these keys, from now on.
@@ -155,7 +132,10 @@ impl Substituter {
             let culprit = Culprit::Upstream(upstream.url().to_string(), narinfo.nar_hash);
             !self.means.quarantine.has(&culprit)
         };
-        let asked = self.ask_upstreams(hash_part, honest).await;
+        let asked = self
+            .caches()
+            .ask(&self.means.narinfos, hash_part, honest)
+            .await;
         let absent = !matches!(asked, Ok(Some(_)));
         if absent && self.first_releases_came().await {
             return Box::pin(self.narinfo(hash_part)).await;
@@ -257,159 +237,7 @@ impl Substituter {
         let mut untrusted = untrusted.unwrap_or_else(PoisonError::into_inner);
         untrusted.insert(channel.clone())
     }
-
-    /// Installed, then the swarm, then the upstreams.
-    async fn plan(&self, hash_part: &HashPart, nar_hash: &NarHash) -> Option<Plan> {
-        let rows: Vec<Entry> = self
-            .rows(hash_part)
-            .filter(|row| row.nar_hash == *nar_hash)
-            .collect();
-        let installed = self.installed(hash_part, nar_hash, rows.first()).await;
-        let known = installed
-            .as_ref()
-            .map(|(store_path, size, _)| (store_path.clone(), *size));
-        let known = known.or_else(|| {
-            rows.first()
-                .map(|row| (row.store_path.clone(), row.nar_size))
-        });
-        let (store_path, nar_size) = match known {
-            Some(known) => known,
-            None => self.known_upstream(hash_part, nar_hash).await?,
-        };
-        let channel = rows
-            .first()
-            .map_or(String::new(), |row| row.channel.to_string());
-        let store = installed.map(|(_, _, path)| Candidate::Store(path));
-        // Channels may name different payloads for one NAR, and one of them may lie.
-        let mut seen = HashSet::new();
-        let swarm = rows
-            .into_iter()
-            .filter(|row| seen.insert(Culprit::payload(row)));
-        let swarm = swarm.map(|row| Candidate::Swarm(Box::new(row)));
-        let upstreams = self.upstreams().into_iter().map(Candidate::Upstream);
-        let mut candidates: Vec<Candidate> =
-            store.into_iter().chain(swarm).chain(upstreams).collect();
-        candidates.sort_by_key(|candidate| self.rank(candidate, nar_hash));
-        Some(Plan {
-            store_path,
-            channel,
-            nar_hash: *nar_hash,
-            nar_size,
-            candidates,
-            held: None,
-        })
-    }
-
-    /// The lower the sooner; equal ones stay as they are.
-    fn rank(&self, candidate: &Candidate, nar_hash: &NarHash) -> u8 {
-        match candidate {
-            Candidate::Store(_) => 0,
-            Candidate::Swarm(row) => match self.means.prospect(&row.info_hash) {
-                Prospect::Here => 2,
-                // Nobody could give it, or the swarm keeps losing: behind the upstreams that are well.
-                Prospect::Nobody => 6,
-                _ if self.means.experience.avoids_swarm() => 6,
-                Prospect::Shown | Prospect::Reachable => 4,
-            },
-            Candidate::Upstream(upstream) => {
-                match self.means.fetches.progress(upstream, nar_hash) {
-                    FetchProgress::Whole => 1,
-                    FetchProgress::UnderWay => 3,
-                    FetchProgress::None if candidate.is_promising() => 5,
-                    FetchProgress::None => 7,
-                }
-            }
-        }
-    }
-
-    /// The path on disk of an installed NAR, with its store path and size.
-    async fn installed(
-        &self,
-        hash_part: &HashPart,
-        nar_hash: &NarHash,
-        row: Option<&Entry>,
-    ) -> Option<(StorePath, u64, PathBuf)> {
-        if !self.offers.is_installed(hash_part, nar_hash)
-            || self.means.quarantine.has(&Culprit::StorePath(*hash_part))
-        {
-            return None;
-        }
-        let store = self.offers.store()?;
-        if let Some(row) = row {
-            return Some((
-                row.store_path.clone(),
-                row.nar_size,
-                store.real_path(&row.store_path),
-            ));
-        }
-        let (store, hash_part) = (store.clone(), *hash_part);
-        let info = tokio::task::spawn_blocking(move || {
-            store
-                .path_info(&hash_part)
-                .map(|info| info.map(|info| (store, info)))
-        });
-        let (store, info) = info
-            .await
-            .ok()?
-            .inspect_err(|error| tracing::warn!(%error, "the store database"))
-            .ok()??;
-        let path = store.real_path(&info.store_path);
-        Some((info.store_path, info.nar_size, path))
-    }
-
-    async fn known_upstream(
-        &self,
-        hash_part: &HashPart,
-        nar_hash: &NarHash,
-    ) -> Option<(StorePath, u64)> {
-        let same = |_: &Upstream, narinfo: &Narinfo| narinfo.nar_hash == *nar_hash;
-        let narinfo = self.ask_upstreams(hash_part, same).await.ok()??;
-        Some((narinfo.store_path, narinfo.nar_size))
-    }
-
-    /// The first `good` narinfo in the order of the upstreams; the next one is asked while the one before is late.
-    /// An error when there is none but not all of them could say so.
-    async fn ask_upstreams(
-        &self,
-        hash_part: &HashPart,
-        good: impl Fn(&Upstream, &Narinfo) -> bool,
-    ) -> Result<Option<Narinfo>, Unanswered> {
-        let caches = self.caches();
-        let mut waiting = caches.upstreams.iter();
-        let mut asking = FuturesUnordered::new();
-        let mut result = Ok(None);
-        loop {
-            if let Some(upstream) = waiting.next() {
-                let narinfos = &self.means.narinfos;
-                asking.push(async move { (upstream, narinfos.from(upstream, hash_part).await) });
-            }
-            // Until an answer comes, or until the last one asked is late and there is another.
-            let answer = if waiting.len() > 0 {
-                match timeout(UPSTREAM_STAGGER, asking.next()).await {
-                    Ok(answer) => answer,
-                    Err(_) => continue,
-                }
-            } else {
-                asking.next().await
-            };
-            match answer {
-                Some((upstream, Ok(Some(narinfo)))) if good(upstream, &narinfo) => {
-                    return Ok(Some(narinfo));
-                }
-                Some((_, Ok(_))) => {}
-                Some((_, Err(error))) => {
-                    tracing::debug!(%hash_part, %error, "no narinfo");
-                    result = Err(Unanswered);
-                }
-                None => break,
-            }
-        }
-        result
-    }
 }
-
-/// Some upstream could not be asked.
-struct Unanswered;
 
 /// An upstream's narinfo as the shim serves it: the NAR raw, under its lasting name.
 fn raw(narinfo: &Narinfo) -> Narinfo {

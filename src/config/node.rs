@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -11,12 +10,9 @@ use thiserror::Error;
 use crate::nix::{PublicKey, TrustedKeys};
 use crate::serve::NodeOptions;
 use crate::store::StoreUri;
-use crate::swarm::{DiscoveryOptions, Recreation, ScheduledLimit, SwarmOptions, UploadLimits};
 use crate::upstream::Netrc;
 
-use super::address::literal_address;
-use super::sections::{AgentFile, ScheduleSection, SeedboxFile, SwarmSection};
-use super::units::Rate;
+use super::sections::{AgentFile, Cache, SeedboxFile};
 use super::upstreams::netrc;
 
 pub use crate::serve::Role;
@@ -25,16 +21,6 @@ pub use crate::serve::Role;
 const DEFAULT_STATE: &str = "/var/lib/narswarm";
 /// A configuration is a page; anything larger is not one.
 const MAX_FILE: u64 = 1 << 20;
-/// Topic connections of a channel: an agent looks up rows among so many and their neighbours.
-const AGENT_NEIGHBOURS: usize = 16;
-/// A seedbox knows what many have, and is asked for it.
-const SEEDBOX_NEIGHBOURS: usize = 200;
-/// Each neighbour costs a connection, and a bit for each row of the channel.
-const MAX_NEIGHBOURS: usize = 2000;
-/// The nicest that Linux knows.
-const MAX_NICE: u8 = 19;
-/// A block takes 16 s at this rate.
-const MIN_UPLOAD_RATE: u64 = 1000;
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -102,12 +88,6 @@ pub fn state_directory(configured: Option<PathBuf>) -> PathBuf {
     configured
         .or(systemd)
         .unwrap_or_else(|| DEFAULT_STATE.into())
-}
-
-/// systemd's cache directory, where there is one: it may be removed without loss.
-fn cache_directory(state: &Path) -> PathBuf {
-    let systemd = std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from);
-    systemd.unwrap_or_else(|| state.join("cache"))
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -194,7 +174,7 @@ impl Checker<'_> {
                 Role::Seedbox,
                 &file.swarm,
                 &state,
-                super::sections::Cache::default().size.0,
+                Cache::default().size.0,
                 hold,
             )?,
             state,
@@ -209,15 +189,6 @@ impl Checker<'_> {
         Ok(Config { options })
     }
 
-    fn warn_of_swarm(&self, swarm: &SwarmSection, warnings: &mut Vec<String>) {
-        if swarm.upnp && swarm.share != "public" {
-            warnings.push("swarm.upnp: not used unless share = \"public\"".to_owned());
-        }
-        if !swarm.bootstrap.is_empty() && !swarm.dht {
-            warnings.push("swarm.bootstrap: not used with dht = false".to_owned());
-        }
-    }
-
     pub(super) fn store(&self, uri: &str, key: &str) -> Result<Option<StoreUri>, ConfigError> {
         match self.parse::<StoreUri>(key, uri)? {
             store @ StoreUri::Local { .. } => Ok(Some(store)),
@@ -226,100 +197,6 @@ impl Checker<'_> {
                 "must be a store on this machine: local, local?root=DIR or DIR",
             )),
         }
-    }
-
-    fn swarm(
-        &self,
-        role: Role,
-        section: &SwarmSection,
-        state: &Path,
-        cache_size: u64,
-        hold: Option<PathBuf>,
-    ) -> Result<SwarmOptions, ConfigError> {
-        let seedbox = role == Role::Seedbox || hold.is_some();
-        let neighbours = section.neighbours.unwrap_or(match seedbox {
-            true => SEEDBOX_NEIGHBOURS,
-            false => AGENT_NEIGHBOURS,
-        });
-        if neighbours > MAX_NEIGHBOURS {
-            let reason = format!("{neighbours} are more than {MAX_NEIGHBOURS}");
-            return Err(self.error("swarm.neighbours", &reason));
-        }
-        if section.recreate_nice > MAX_NICE {
-            let reason = format!("{} is not within 0 and {MAX_NICE}", section.recreate_nice);
-            return Err(self.error("swarm.recreate_nice", &reason));
-        }
-        Ok(SwarmOptions {
-            listen: section.listen,
-            share: self.parse("swarm.share", &section.share)?,
-            networks: self.parse_all("swarm.networks", &section.networks)?,
-            upload_limits: UploadLimits {
-                total: Some(self.rate("swarm.upload_limit", section.upload_limit)?),
-                per_peer: section
-                    .peer_upload_limit
-                    .map(|limit| self.rate("swarm.peer_upload_limit", limit))
-                    .transpose()?,
-                schedule: self.schedule(&section.schedule)?,
-            },
-            upload_slots: self.at_least_one("swarm.upload_slots", section.upload_slots)?,
-            recreation: Recreation {
-                threads: section
-                    .recreate_threads
-                    .map(|threads| self.at_least_one("swarm.recreate_threads", threads))
-                    .transpose()?,
-                nice: section.recreate_nice,
-            },
-            connections: self.at_least_one("swarm.connections", section.connections)?,
-            peers: self.addresses("swarm.peers", &section.peers)?,
-            trackers: self.parse_all("swarm.trackers", &section.trackers)?,
-            discovery: DiscoveryOptions {
-                dht: section.dht,
-                bootstrap: self.addresses("swarm.bootstrap", &section.bootstrap)?,
-                lsd: section.lsd,
-                upnp: section.upnp,
-            },
-            neighbours,
-            seedbox,
-            state: state.to_owned(),
-            cache: cache_directory(state),
-            cache_size,
-            hold,
-        })
-    }
-
-    fn schedule(&self, sections: &[ScheduleSection]) -> Result<Vec<ScheduledLimit>, ConfigError> {
-        let limits = sections.iter().map(|section| {
-            Ok(ScheduledLimit {
-                from: self.parse("swarm.schedule.from", &section.from)?,
-                to: self.parse("swarm.schedule.to", &section.to)?,
-                total: self.rate("swarm.schedule.upload_limit", section.upload_limit)?,
-            })
-        });
-        limits.collect()
-    }
-
-    fn rate(&self, key: &str, rate: Rate) -> Result<u64, ConfigError> {
-        match rate.0 < MIN_UPLOAD_RATE {
-            true => Err(self.error(
-                key,
-                "is below 1kB/s, at which nothing arrives: share = \"off\" gives nothing",
-            )),
-            false => Ok(rate.0),
-        }
-    }
-
-    fn at_least_one(&self, key: &str, number: usize) -> Result<usize, ConfigError> {
-        match number {
-            0 => Err(self.error(key, "0 is not enough: at least 1")),
-            _ => Ok(number),
-        }
-    }
-
-    fn addresses(&self, key: &str, texts: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
-        let address = |text: &String| {
-            literal_address(text).map_err(|error| self.error(key, &format!("'{text}': {error}")))
-        };
-        texts.iter().map(address).collect()
     }
 
     pub(super) fn parse_all<T: FromStr<Err: std::fmt::Display>>(

@@ -3,6 +3,11 @@
 //! One write opens the conversation (handshake, pieces, unchoke, extension handshake), so that a downloader's first
 //! request leaves after one round trip; delayed ACKs are off, because a small NAR would wait 40 ms for one.
 
+mod metadata;
+mod slot_turn;
+mod telling;
+mod waits;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -10,8 +15,7 @@ use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::torrent::{Bitfield, InfoDict};
 
@@ -20,39 +24,31 @@ use super::crowds::{CROWD_PIECES, Line};
 use super::limits::Place;
 use super::offer::Offer;
 use super::seeder::{Seeder, SeederError, Visit};
-use super::slots::Turn;
+
 use crate::swarm::protocol::incoming::{Incoming, quick_ack};
-use crate::swarm::protocol::messages::{self, OurHello};
+use crate::swarm::protocol::messages;
 use crate::swarm::protocol::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
 use crate::swarm::protocol::{PeerId, Program};
+use metadata::Metadata;
+use slot_turn::{SlotTurn, TURN_TIME};
+use telling::{CROWD_REQUEST_QUEUE, REQUEST_QUEUE};
+use waits::{at, changed, changed_line};
 
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone. Where places are scarce it goes
 /// earlier (`Places`).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A peer that takes no bytes for so long only holds memory.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests that a peer may have waiting at us: enough to fill 100 Mbit/s at 300 ms.
-const REQUEST_QUEUE: u32 = 250;
-/// The same in a crowd: one piece. More would be asked twice, of us and of whoever got it meanwhile.
-const CROWD_REQUEST_QUEUE: u32 = 16;
 /// What a request for less than that counts for, in the middle of a piece: every client asks for 16 KiB.
 const LEAST_CHARGED: usize = 16 * 1024;
 /// Answers are written together up to this many bytes.
 const WRITE_BATCH: usize = 128 * 1024;
 /// Bytes of a large payload that wait in the kernel: the rest waits here, where it can be held back.
 const UNSENT: u32 = 64 * 1024;
-/// BEP 9: metadata travels in pieces of 16 KiB.
-const METADATA_PIECE: usize = 16 * 1024;
-/// How often one connection gets it all: a client that lost a piece may ask again.
-const METADATA_TIMES: usize = 3;
 /// Pieces that a running download finishes are told of together.
 const HAVE_INTERVAL: Duration = Duration::from_millis(100);
 /// A downloader that sees only some pieces and asks for none in this time is shown more.
 const ASKS_WITHIN: Duration = Duration::from_millis(500);
-
-/// A slot is given up after so many bytes, or after so long, if others wait for one.
-const TURN_BYTES: usize = 1024 * 1024;
-const TURN_TIME: Duration = Duration::from_secs(1);
 
 pub struct Upload<'a> {
     seeder: &'a Seeder,
@@ -67,10 +63,8 @@ pub struct Upload<'a> {
     busy: bool,
     program: Program,
     address: IpAddr,
-    /// Its upload slot, while it has requests, and the bytes sent in this turn.
-    turn: Option<Turn>,
-    turn_bytes: usize,
-    turn_began: Instant,
+    /// Its turn at the upload slots, while it has requests.
+    turn: SlotTurn,
     out: BytesMut,
     /// Its place among the downloaders of a large payload, and what it may see at first if that is not everything.
     line: Option<Line>,
@@ -82,12 +76,10 @@ pub struct Upload<'a> {
     /// The ids under which this peer wants metadata and other peers.
     ut_metadata: Option<u8>,
     ut_pex: Option<u8>,
-    /// The info dict, encoded; empty for a peer without extensions.
-    metadata: Vec<u8>,
+    /// Of the info dict; empty for a peer without extensions.
+    metadata: Metadata,
     /// Whether it has said what it has: that is said once, at the start.
     said_all: bool,
-    /// Pieces of it that were sent, the same ones again included.
-    metadata_sent: usize,
     /// The piece served last: its other blocks are asked next.
     piece: Option<(u32, Bytes)>,
 }
@@ -139,9 +131,7 @@ impl<'a> Upload<'a> {
             busy: false,
             program,
             address,
-            turn: None,
-            turn_bytes: 0,
-            turn_began: Instant::now(),
+            turn: SlotTurn::default(),
             out: BytesMut::new(),
             line,
             paced: seen.is_some(),
@@ -149,8 +139,7 @@ impl<'a> Upload<'a> {
             reqq,
             ut_metadata: None,
             ut_pex: None,
-            metadata: Vec::new(),
-            metadata_sent: 0,
+            metadata: Metadata::default(),
             said_all: false,
             piece: None,
         }
@@ -189,7 +178,7 @@ impl<'a> Upload<'a> {
             }
         };
         if self.hello.extended {
-            self.metadata = info.encode();
+            self.metadata = Metadata::of(&info);
         }
         self.put_hello();
         self.flush().await?;
@@ -290,76 +279,6 @@ impl<'a> Upload<'a> {
         }
     }
 
-    fn put_have(&mut self, have: &Bitfield) {
-        match (self.hello.fast, have.is_full(), have.ones()) {
-            (true, true, _) => messages::put_have_all(&mut self.out),
-            (true, false, 0) => messages::put_have_none(&mut self.out),
-            _ => messages::put_bitfield(&mut self.out, have.as_bytes()),
-        }
-    }
-
-    fn put_hello(&mut self) {
-        if self.hello.extended {
-            let hello = OurHello {
-                port: Some(self.seeder.port),
-                metadata_size: u32::try_from(self.metadata.len()).ok(),
-                reqq: self.reqq,
-                gossip: false,
-                // libtorrent leaves such a peer once it has all that the peer shows.
-                upload_only: self.offer.have().is_full() && !self.paced,
-                // libtorrent takes no PEX from whoever does not announce it; what it sends in turn is ignored.
-                peers: self.line.is_some(),
-            };
-            messages::put_hello(&mut self.out, &hello);
-        }
-    }
-
-    /// Pieces of a running download that were finished since we last said so.
-    fn put_finished(&mut self, have: &mut Bitfield) {
-        let now = self.offer.have();
-        for piece in 0..self.offer.piece_count() {
-            if now.get(piece) && have.set(piece) {
-                messages::put_have(&mut self.out, piece);
-            }
-        }
-    }
-
-    /// Pieces to show, peers to tell of, and whether it got crowded.
-    fn put_news(&mut self) {
-        let Some(line) = &self.line else {
-            return;
-        };
-        let news = line.news();
-        for piece in news.shown {
-            messages::put_have(&mut self.out, piece);
-        }
-        if let (Some(id), false) = (self.ut_pex, news.peers.is_empty()) {
-            messages::put_peers(&mut self.out, id, &news.peers);
-        }
-        // BEP 10 lets it be said again; only of our own program it is known that it listens.
-        if news.crowded && self.reqq != CROWD_REQUEST_QUEUE && self.program == Program::Narswarm {
-            self.reqq = CROWD_REQUEST_QUEUE;
-            self.put_hello();
-        }
-    }
-
-    async fn put_metadata(&mut self, piece: u32) {
-        let Some(id) = self.ut_metadata else {
-            return;
-        };
-        let all = &self.metadata;
-        let allowed = METADATA_TIMES * all.len().div_ceil(METADATA_PIECE);
-        match all.chunks(METADATA_PIECE).nth(piece as usize) {
-            Some(data) if self.metadata_sent < allowed => {
-                self.metadata_sent += 1;
-                self.seeder.rates.wait(self.address, data.len()).await;
-                messages::put_metadata_data(&mut self.out, id, piece, all.len() as u32, data)
-            }
-            Some(_) => messages::put_metadata_reject(&mut self.out, id, piece),
-            None => messages::put_metadata_reject(&mut self.out, id, piece),
-        }
-    }
-
     async fn answer(
         &mut self,
         info: &InfoDict,
@@ -400,7 +319,7 @@ impl<'a> Upload<'a> {
         let end = begin + length;
         let block = piece.slice(begin as usize..end as usize);
         self.piece = Some((index, piece));
-        self.turn_bytes += block.len();
+        self.turn.sent(block.len());
         // A few bytes of each piece would make us encode everything for next to nothing.
         let charged = match end == info.piece_len(index) {
             true => block.len(),
@@ -420,7 +339,7 @@ impl<'a> Upload<'a> {
 
     /// All requests are answered.
     fn rest(&mut self) {
-        self.turn = None;
+        self.turn.end();
         if std::mem::take(&mut self.busy)
             && let Some(place) = self.place
         {
@@ -430,17 +349,13 @@ impl<'a> Upload<'a> {
 
     /// Waits for an upload slot, or for the next turn when this one was long.
     async fn take_turn(&mut self) -> Result<(), SeederError> {
-        let long = self.turn_bytes >= TURN_BYTES || self.turn_began.elapsed() >= TURN_TIME;
-        if long && self.seeder.slots.are_waited_for() {
-            self.turn = None;
+        let slots = &self.seeder.slots;
+        if self.turn.goes_on(slots) {
+            return Ok(());
         }
-        if self.turn.is_none() {
-            self.turn_bytes = 0;
-            self.flush().await?;
-            let slots = &self.seeder.slots;
-            self.turn = slots.take(self.offer.info_hash, self.address).await;
-            self.turn_began = Instant::now();
-        }
+        self.flush().await?;
+        let turn = slots.take(self.offer.info_hash, self.address).await;
+        self.turn = SlotTurn::begin(turn);
         Ok(())
     }
 
@@ -451,7 +366,7 @@ impl<'a> Upload<'a> {
                 Ok(written) => written,
                 Err(_) => {
                     // A slow peer need not keep a slot from others.
-                    self.turn = None;
+                    self.turn.end();
                     let written = timeout(WRITE_TIMEOUT, write).await;
                     written.map_err(|_| SeederError::Silent)?
                 }
@@ -460,31 +375,5 @@ impl<'a> Upload<'a> {
             self.out.clear();
         }
         Ok(())
-    }
-}
-
-/// Resolves when a running download has more pieces; never for a whole payload.
-async fn changed(progress: &mut Option<watch::Receiver<u32>>) {
-    let ended = match progress {
-        Some(receiver) => receiver.changed().await.is_err(),
-        None => true,
-    };
-    if ended {
-        *progress = None;
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn changed_line(line: Option<&Line>) {
-    match line {
-        Some(line) => line.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
