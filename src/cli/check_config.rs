@@ -33,16 +33,19 @@ pub fn run(args: &CheckConfigArgs) -> Result<(), Failure> {
         return Ok(());
     };
     let read = match role {
-        Some(role) => Config::read(file, role).map(|config| (role, config)),
+        Some(role) => Config::read(file, role),
         None => Config::read_either(file),
     };
-    let (role, config) = read.map_err(config_file::unusable)?;
-    let options = &config.options;
+    let options = read.map_err(config_file::unusable)?.options;
     println!(
         "{}: a good configuration of {} {}: {}, {}, share = {}, state in {}",
         file.display(),
-        if role == Role::Agent { "an" } else { "a" },
-        role.as_str(),
+        if options.role == Role::Agent {
+            "an"
+        } else {
+            "a"
+        },
+        options.role.as_str(),
         count(options.channels.len(), "channel"),
         count(options.upstreams.len(), "upstream"),
         options.swarm.share.as_str(),
@@ -100,6 +103,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_commented_out_is_the_default() {
+        let hold = "[hold]\nlocation = \"/srv/payloads\"";
+        for (example, minimal, role) in [(AGENT, "", Role::Agent), (SEEDBOX, hold, Role::Seedbox)] {
+            let swarm = |text: &str| {
+                let config = Config::parse(text, Path::new("example.toml"), role);
+                format!("{:?}", config.unwrap().options.swarm)
+            };
+            assert_eq!(swarm(example), swarm(minimal));
+        }
+    }
+
+    /// Of all sections with this header, which may stand there in several forms; "" is what stands before them.
+    fn keys<'a>(whole: &'a str, header: &str) -> Vec<&'a str> {
+        let mut sections = whole.split("\n[");
+        let top = sections.next();
+        let same: Vec<&str> = match header {
+            "" => top.into_iter().collect(),
+            _ => sections
+                .filter(|section| format!("[{section}").starts_with(header))
+                .collect(),
+        };
+        let lines = same.into_iter().flat_map(str::lines);
+        lines
+            .filter_map(|line| Some(line.split_once(" = ")?.0))
+            .collect()
+    }
+
+    #[test]
     fn the_examples_have_every_key() {
         for (example, role) in [(AGENT, Role::Agent), (SEEDBOX, Role::Seedbox)] {
             let whole = whole(example);
@@ -108,25 +139,24 @@ mod tests {
                 let head = whole[at + 1..].find('\n').unwrap();
                 at + 1 + head + 1
             });
-            let keys: Vec<&str> = whole
-                .lines()
-                .filter_map(|line| line.split(" = ").next())
-                .collect();
             for at in [0].into_iter().chain(sections) {
                 let (before, after) = whole.split_at(at);
                 let said = refusal(&format!("{before}nonsense = 1\n{after}"), role);
                 let (_, expected) = said
                     .split_once("expected")
                     .unwrap_or_else(|| panic!("{said}"));
+                let header = before.lines().last().unwrap_or_default();
+                let keys = keys(&whole, header);
                 for key in expected.split('`').skip(1).step_by(2) {
                     let header = [
                         format!("[{key}]"),
                         format!("[[{key}]]"),
                         format!("[[swarm.{key}]]"),
                     ];
-                    let there = keys.iter().any(|line| {
-                        *line == key || header.iter().any(|h| line.starts_with(h.as_str()))
-                    });
+                    let there = keys.contains(&key)
+                        || whole
+                            .lines()
+                            .any(|line| header.iter().any(|h| line.starts_with(h.as_str())));
                     assert!(there, "{} has no {key}: {said}", role.as_str());
                 }
             }

@@ -5,6 +5,7 @@ mod local;
 mod network;
 mod nix_conf;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,6 @@ const CONFIGURATION: &str = "configuration";
 
 /// What the checks look at.
 pub struct Patient {
-    pub role: Role,
     pub options: NodeOptions,
     /// What the running node says, or why it says nothing.
     pub status: Result<Value, String>,
@@ -34,11 +34,11 @@ pub struct Patient {
 }
 
 pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let (role, options, absent) = configuration(&args.config)?;
+    let (options, absent) = configuration(&args.config)?;
     let node = RunningNode::with_state(&options.state);
-    let (role, options) = match node.as_ref().ok().and_then(RunningNode::role) {
-        Some(running) if running != role => as_it_runs(&args.config, running, options),
-        _ => (role, options),
+    let options = match node.as_ref().ok().and_then(RunningNode::role) {
+        Some(running) if running != options.role => as_it_runs(&args.config, running, options),
+        _ => options,
     };
     let status = match node {
         Ok(node) => node.status().await,
@@ -46,7 +46,6 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let patient = Patient {
-        role,
         options,
         status: status.map_err(|failure| failure.message),
         now: now.map_or(0, |since| since.as_secs()),
@@ -84,27 +83,24 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
 }
 
 /// The file, or what `setup` begins with where there is none: DNS, clock and nix.conf can be looked at all the same.
-fn configuration(file: &Path) -> Result<(Role, NodeOptions, Option<Finding>), Failure> {
+fn configuration(file: &Path) -> Result<(NodeOptions, Option<Finding>), Failure> {
     match Config::read_either(file) {
-        Ok((role, config)) => Ok((role, config.options, None)),
-        Err(error @ ConfigError::Read { .. }) if config_file::is_the_services(file) => {
+        Ok(config) => Ok((config.options, None)),
+        Err(error) if is_absent(&error) && config_file::is_the_services(file) => {
             let config = Config::parse(setup::CONFIG, file, Role::Agent);
             let remedy = "name one with --config, or let `narswarm setup` make one";
             let absent = Finding::fail(CONFIGURATION, error.to_string(), remedy);
-            Ok((
-                Role::Agent,
-                config.map_err(Failure::usage)?.options,
-                Some(absent),
-            ))
+            Ok((config.map_err(Failure::usage)?.options, Some(absent)))
         }
         Err(error) => Err(config_file::unusable(error)),
     }
 }
 
+fn is_absent(error: &ConfigError) -> bool {
+    matches!(error, ConfigError::Read { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
 /// A file may be good for both roles: the node that runs with it knows which is meant.
-fn as_it_runs(file: &Path, running: Role, options: NodeOptions) -> (Role, NodeOptions) {
-    match Config::read(file, running) {
-        Ok(config) => (running, config.options),
-        Err(_) => (options.role, options),
-    }
+fn as_it_runs(file: &Path, running: Role, options: NodeOptions) -> NodeOptions {
+    Config::read(file, running).map_or(options, |config| config.options)
 }

@@ -8,6 +8,9 @@ use std::path::Path;
 /// Nix itself has no limit; nobody nests deeper.
 const MAX_INCLUDES: u32 = 10;
 
+/// What Nix asks when nothing else is said (src/libstore/globals.hh in NixOS/nix).
+const DEFAULT_SUBSTITUTERS: &str = "https://cache.nixos.org/";
+
 /// Lists by key: a later line replaces an earlier one, `extra-` adds to it.
 #[derive(Default)]
 pub struct NixConf(HashMap<String, Vec<String>>);
@@ -15,6 +18,7 @@ pub struct NixConf(HashMap<String, Vec<String>>);
 impl NixConf {
     pub fn read(path: &Path) -> io::Result<Self> {
         let mut conf = Self::default();
+        conf.set("substituters", DEFAULT_SUBSTITUTERS);
         conf.add(path, MAX_INCLUDES)?;
         Ok(conf)
     }
@@ -72,7 +76,8 @@ mod tests {
             let conf = NixConf::read(&write("nix.conf", text)).unwrap();
             assert_eq!(conf.list("substituters"), expected, "{text}");
         };
-        case("", &[]);
+        case("", &[DEFAULT_SUBSTITUTERS]);
+        case("extra-substituters = a\n", &[DEFAULT_SUBSTITUTERS, "a"]);
         case("substituters = a b # c\n", &["a", "b"]);
         case("substituters = a\nextra-substituters = b\n", &["a", "b"]);
         case("extra-substituters = a\nsubstituters = b\n", &["b"]);

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::Size;
+use crate::manifest::payload_name;
 use crate::payload::{self, Described};
 use crate::runtime::{NewFile, Readers};
 
@@ -22,7 +23,7 @@ fn write(args: &PayloadArgs) -> Result<(), Failure> {
     let output = args
         .output
         .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("{}.nar.zst", path.info.nar_hash.base32())));
+        .unwrap_or_else(|| PathBuf::from(payload_name(&path.info.nar_hash)));
     if output == Path::new("-") {
         let mut stdout = io::stdout().lock();
         describe(&path, |frame| stdout.write_all(frame))?;

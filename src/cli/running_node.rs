@@ -28,7 +28,7 @@ pub struct RunningNode {
 /// The directory that names the node, which need not run.
 pub fn directory(which: &WhichNode) -> Result<PathBuf, Failure> {
     if let Some(file) = &which.config {
-        let (_, config) = Config::read_either(file).map_err(config_file::unusable)?;
+        let config = Config::read_either(file).map_err(config_file::unusable)?;
         return Ok(config.options.state);
     }
     // The state of a service with a dynamic user cannot be read by others.
@@ -52,9 +52,11 @@ impl RunningNode {
 
     /// The node with this state directory, which may be a service's with a dynamic user.
     pub fn with_state(state: &Path) -> Result<Self, Failure> {
-        let service = Self::find(Path::new(RUNTIME_DIRECTORY));
         let same = |node: &Self| node.state() == state;
-        Self::find(state).or_else(|failure| service.ok().filter(same).ok_or(failure))
+        Self::find(state).or_else(|failure| {
+            let service = Self::find(Path::new(RUNTIME_DIRECTORY));
+            service.ok().filter(same).ok_or(failure)
+        })
     }
 
     pub fn shim(&self) -> SocketAddr {

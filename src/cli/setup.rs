@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::config::{Config, Role};
 
 use super::args::SetupArgs;
+use super::config_file;
 use super::exit::Failure;
 use super::nix_conf::NixConf;
 
@@ -128,7 +129,7 @@ impl Substituter {
             // What it will be.
             false => Config::parse(CONFIG, config, Role::Agent),
         };
-        let options = read.map_err(Failure::usage)?.options;
+        let options = read.map_err(config_file::unusable)?.options;
         let shim = options.shim.to_string();
         let upstreams: Vec<String> = options
             .upstreams

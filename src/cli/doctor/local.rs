@@ -9,7 +9,7 @@ use super::Patient;
 use super::finding::Finding;
 
 pub fn node(patient: &Patient) -> Finding {
-    let role = patient.role.as_str();
+    let role = patient.options.role.as_str();
     match &patient.status {
         Ok(status) => {
             let (version, share) = (&status["version"], &status["share"]);

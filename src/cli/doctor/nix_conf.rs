@@ -13,7 +13,7 @@ const WHAT: &str = "nix.conf";
 
 /// What Nix is told to do.
 pub fn nix_conf(patient: &Patient) -> Option<Finding> {
-    if patient.role != Role::Agent {
+    if patient.options.role != Role::Agent {
         return None;
     }
     // As Nix looks for it.
