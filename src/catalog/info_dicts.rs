@@ -25,7 +25,8 @@ pub struct InfoDictsError {
 /// Keyed by info hash, and by the payload's name (which is its NarHash) for a publisher that resumes.
 pub struct InfoDicts {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    /// None while the file cannot be begun anew: the next one to ask tries again.
+    connection: Mutex<Option<Connection>>,
 }
 
 impl InfoDicts {
@@ -41,7 +42,7 @@ impl InfoDicts {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            connection: Mutex::new(connection),
+            connection: Mutex::new(Some(connection)),
         })
     }
 
@@ -99,23 +100,31 @@ impl InfoDicts {
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, InfoDictsError> {
-        let mut connection = self.lock();
-        let done = work(&connection).or_else(|error| {
-            if !is_damage(&error) {
-                return Err(error);
-            }
+        let mut open = self.lock();
+        let mut attempt = || {
+            let connection = match open.take() {
+                Some(connection) => connection,
+                None => connect(&self.path)?,
+            };
+            let error = match work(&connection) {
+                Err(error) if is_damage(&error) => error,
+                done => {
+                    *open = Some(connection);
+                    return done;
+                }
+            };
             // Its files are let go of before they are moved.
-            *connection = Connection::open_in_memory()?;
-            *connection = begin_anew(&self.path, &error)?;
-            work(&connection)
-        });
-        done.map_err(|source| InfoDictsError {
+            drop(connection);
+            let connection = begin_anew(&self.path, &error)?;
+            work(open.insert(connection))
+        };
+        attempt().map_err(|source| InfoDictsError {
             path: self.path.clone(),
             source,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
         self.connection.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
@@ -180,8 +189,7 @@ mod tests {
             std::slice::from_ref(&info)
         );
         dicts
-            .lock()
-            .execute("update info_dicts set dict = x'6465'", [])
+            .with(|dicts| dicts.execute("update info_dicts set dict = x'6465'", []))
             .unwrap();
         assert_eq!(dicts.get(&info_hash).unwrap(), None);
         dicts.put(&info).unwrap();
