@@ -144,11 +144,12 @@ impl Shelf {
         Ok(())
     }
 
-    /// The kept releases, newest first. What does not verify any more (another key, damage) is left out with a warning.
-    pub fn load(&self) -> Result<Vec<Release>, ShelfError> {
+    /// The kept releases, newest first; layers that `known` ones have are shared. What does not verify any more (another
+    /// key, damage) is left out with a warning.
+    pub fn load(&self, known: &[Release]) -> Result<Vec<Release>, ShelfError> {
         let mut releases: Vec<Release> = Vec::new();
         for sequence in self.sequences()?.into_iter().take(self.keep) {
-            match self.load_one(sequence, &releases) {
+            match self.load_one(sequence, &[known, &releases[..]].concat()) {
                 Ok(Some(release)) => releases.push(release),
                 Ok(None) => {}
                 Err(error) => {
@@ -352,7 +353,7 @@ mod tests {
         let key = SecretKey::generate("lab-1").unwrap();
         let shelf = Shelf::open(state.path(), "lab".parse().unwrap(), key.public(), 2).unwrap();
         let loaded = || -> Vec<u64> {
-            let releases = shelf.load().unwrap();
+            let releases = shelf.load(&[]).unwrap();
             releases.iter().map(|r| r.header().sequence).collect()
         };
         (1..=3).for_each(|sequence| shelf.put(&manifest(&key, sequence)).unwrap());

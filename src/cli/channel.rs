@@ -90,7 +90,7 @@ fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf)
     let (name, key) = (channel.name.clone(), channel.key.clone());
     let shelf = Shelf::of_another(state, name, key, channel.keep_releases);
     let releases = shelf
-        .load()
+        .load(&[])
         .map_err(|error| unreadable(&channel.name, &error))?;
     let absent = |reason: String| Failure::new(NOT_FOUND, reason);
     let release = releases.into_iter().next();

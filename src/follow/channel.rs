@@ -129,7 +129,7 @@ impl Channel {
             options.key.clone(),
             options.keep_releases,
         )?;
-        let releases = shelf.load()?;
+        let releases = shelf.load(&[])?;
         let (name, key) = (&options.name, options.key.bytes());
         // One that cannot be read is told by every refresh; what is here is served.
         let newest = releases.first();
@@ -301,8 +301,8 @@ impl Channel {
 
     /// Shares the layers of older releases, and drops what is kept no longer.
     async fn read_back(&mut self) -> Result<(), FollowError> {
-        let shelf = self.shelf.clone();
-        self.releases = acceptance::off_thread(move || shelf.load()).await??;
+        let (shelf, known) = (self.shelf.clone(), self.releases.clone());
+        self.releases = acceptance::off_thread(move || shelf.load(&known)).await??;
         Ok(())
     }
 
@@ -329,7 +329,7 @@ impl Channel {
         // The source may be at another release by now; the swarm is asked by hash.
         if let Some(reader) = &self.reader
             && let Ok(bytes) = reader.file(file).await
-            && self.shelf.put_file(file, &bytes).is_ok()
+            && self.put_file(file, bytes).await.is_ok()
         {
             return Ok(());
         }
@@ -339,7 +339,12 @@ impl Channel {
             source,
         };
         let bytes = reader.file(file).await.map_err(failed)?;
-        Ok(self.shelf.put_file(file, &bytes)?)
+        self.put_file(file, bytes).await
+    }
+
+    async fn put_file(&self, file: &ReleaseFile, bytes: Bytes) -> Result<(), FollowError> {
+        let (shelf, file) = (self.shelf.clone(), file.clone());
+        Ok(acceptance::off_thread(move || shelf.put_file(&file, &bytes)).await??)
     }
 
     pub fn status(&self, now: u64) -> ChannelStatus {
