@@ -16,8 +16,8 @@ use crate::swarm::{Download, DownloadError, Downloads, Expected, Fetch, PartFile
 
 use super::source::{Chunk, Position, STALL, SourceError, SourceStream};
 
-/// For room in the cache others have to be done, and a large part file has to be read: a while, but within the 300 s
-/// after which Nix gives up.
+/// For room in the cache others have to be done, and a large part file has to be read: a while, but this wait alone ends
+/// within the 300 s after which Nix gives up.
 const ROOM_WAIT: Duration = Duration::from_secs(240);
 /// In a crowd a seeder serves others first, for longer than `STALL`. While this machine's other downloads get on, its turn
 /// is waited for, so long at most.
@@ -58,11 +58,12 @@ pub async fn open(
             }
             let made = match frame(&downloads, &payload, &table, i).await {
                 Ok(bytes) => Ok((bytes, payload)),
-                // The disk has spoilt it: its pieces have their hashes where they come from.
-                Err(error) if matches!(payload, Payload::Kept(_)) => {
-                    let info_hash = wanted.info_hash;
-                    tracing::warn!(%info_hash, %error, "a kept payload is damaged, and fetched again");
-                    downloads.discard(&info_hash);
+                // Where the disk has spoilt it: its pieces have their hashes where they come from.
+                Err(error)
+                    if matches!(payload, Payload::Kept(_))
+                        && downloads.discard_if_damaged(&wanted.info_hash).await =>
+                {
+                    tracing::debug!(%error, "a frame is made anew");
                     frame_anew(&downloads, wanted, &table, i).await
                 }
                 Err(error) => Err(error),

@@ -73,11 +73,8 @@ impl Means {
     /// A candidate is not the NAR of the plan: it is not asked for it again.
     pub async fn accuse(&self, candidate: &Candidate, plan: &Plan) {
         if let (Candidate::Swarm(row), Some(downloads)) = (candidate, &self.downloads)
-            && downloads.is_damaged(&row.info_hash).await
+            && downloads.discard_if_damaged(&row.info_hash).await
         {
-            let info_hash = row.info_hash;
-            tracing::warn!(%info_hash, "the disk has spoilt a kept payload: it is fetched again");
-            downloads.discard(&info_hash);
             return;
         }
         if !self.quarantine.add(candidate.culprit(plan)) {
@@ -85,12 +82,7 @@ impl Means {
         }
         let culprit = match candidate {
             Candidate::Store(path) => path.display().to_string(),
-            Candidate::Swarm(row) => {
-                if let Some(downloads) = &self.downloads {
-                    downloads.discard(&row.info_hash);
-                }
-                format!("the payload {}", row.info_hash)
-            }
+            Candidate::Swarm(row) => format!("the payload {}", row.info_hash),
             Candidate::Upstream(upstream) => upstream.url().to_string(),
         };
         let store_path = &plan.store_path;

@@ -10,8 +10,9 @@ use crate::torrent::InfoHash;
 /// A source of one NAR.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Culprit {
-    /// A payload that is not what a row says: its info hash, its length, NarSize. Another row may say what is so.
-    Payload(InfoHash, u64, u64),
+    /// A payload that is not what a row says: its info hash and length, NarHash and NarSize. Another row may say what is
+    /// so.
+    Payload(InfoHash, u64, NarHash, u64),
     /// An installed path that was changed on disk.
     StorePath(HashPart),
     /// An upstream, by its URL, for one NAR.
@@ -20,7 +21,8 @@ pub enum Culprit {
 
 impl Culprit {
     pub fn payload(row: &Entry) -> Self {
-        Self::Payload(row.info_hash, row.payload_length, row.nar_size)
+        let (length, size) = (row.payload_length, row.nar_size);
+        Self::Payload(row.info_hash, length, row.nar_hash, size)
     }
 }
 
@@ -42,5 +44,38 @@ impl Quarantine {
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Culprit>> {
         self.culprits.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::nix::{StoreDir, StorePath};
+
+    use super::*;
+
+    fn row(nar: u8) -> Entry {
+        Entry {
+            channel: "lab".parse().unwrap(),
+            store_dir: StoreDir::default(),
+            store_path: StorePath::parse_base_name("05xfwnl62nipbw1ankbcv2crjhb9a918-a").unwrap(),
+            nar_hash: NarHash::from_bytes([nar; 32]),
+            nar_size: 100,
+            references: vec![],
+            deriver: None,
+            signatures: vec![],
+            ca: None,
+            payload_length: 50,
+            info_hash: InfoHash::from_bytes([1; 20]),
+            our_encoder: true,
+        }
+    }
+
+    /// Whoever lists its payload for another NAR of the same size does not take it from the row that is right.
+    #[test]
+    fn one_payload_may_be_a_lie_for_one_nar_and_true_for_another() {
+        let quarantine = Quarantine::default();
+        assert!(quarantine.add(Culprit::payload(&row(1))));
+        assert!(!quarantine.add(Culprit::payload(&row(1))));
+        assert!(!quarantine.has(&Culprit::payload(&row(2))));
     }
 }

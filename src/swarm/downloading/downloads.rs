@@ -126,20 +126,20 @@ impl Downloads {
         self.directory.find(info_hash)
     }
 
-    /// Forgets a kept payload that turned out to be wrong.
-    pub fn discard(&self, info_hash: &InfoHash) {
-        if let Err(error) = self.directory.remove(info_hash) {
-            tracing::debug!(%info_hash, %error, "a payload could not be removed");
-        }
-    }
-
-    /// Whether a kept payload is not what its pieces say.
-    pub async fn is_damaged(&self, info_hash: &InfoHash) -> bool {
+    /// Removes a kept payload that is not what its pieces say. Returns whether it was not.
+    pub async fn discard_if_damaged(&self, info_hash: &InfoHash) -> bool {
         let (Some(path), Ok(Some(info))) = (self.kept(info_hash), self.infos.get(info_hash)) else {
             return false;
         };
         let whole = tokio::task::spawn_blocking(move || PartFile::is_whole(&path, &info));
-        !matches!(whole.await, Ok(Ok(true)))
+        if matches!(whole.await, Ok(Ok(true))) {
+            return false;
+        }
+        tracing::warn!(%info_hash, "the disk has spoilt a kept payload: it is fetched again");
+        if let Err(error) = self.directory.remove(info_hash) {
+            tracing::debug!(%info_hash, %error, "a payload could not be removed");
+        }
+        true
     }
 
     pub fn running(&self) -> Vec<Arc<Download>> {
