@@ -2,7 +2,7 @@
 
 mod planning;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ use crate::substitute::proven::Proven;
 use crate::substitute::quarantine::Culprit;
 use crate::substitute::upstream_fetch::UpstreamFetches;
 
+/// What is wrong with a channel is said again after so long: `status` has forgotten it by then.
+const TOLD_AGAIN: Duration = Duration::from_secs(3600);
 /// A channel whose first release has not come so long after the start is not waited for any more.
 const FIRST_RELEASES: Duration = Duration::from_secs(10);
 
@@ -44,8 +46,8 @@ pub struct Substituter {
     caches: RwLock<Arc<Caches>>,
     prefetch: Option<Arc<Prefetch>>,
     means: Means,
-    /// Channels of which it was said that they list what nobody trusted has signed.
-    untrusted: Mutex<HashSet<ChannelName>>,
+    /// Channels of which it was said that they list what nobody trusted has signed, and when.
+    untrusted: Mutex<HashMap<ChannelName, Instant>>,
     started: Instant,
 }
 
@@ -97,6 +99,10 @@ impl Substituter {
     /// Asks these upstreams, and trusts these keys, from now on.
     pub fn reconfigure(&self, caches: Caches) {
         *self.caches.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caches);
+        self.untrusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     fn caches(&self) -> Arc<Caches> {
@@ -221,7 +227,7 @@ impl Substituter {
 
     fn is_trusted(&self, row: &Entry) -> bool {
         let trusted = row.is_trusted(&self.caches().keys);
-        if !trusted && self.told_untrusted(&row.channel) {
+        if !trusted && self.tells_untrusted(&row.channel) {
             let store_path = &row.store_path;
             self.means.counters.error(format!(
                 "{store_path} is listed by a manifest, but none of its signatures is by a trusted key: it is not \
@@ -231,11 +237,19 @@ impl Substituter {
         trusted
     }
 
-    /// Whether this is the first untrusted row of the channel: it is rarely the only one.
-    fn told_untrusted(&self, channel: &ChannelName) -> bool {
-        let untrusted = self.untrusted.lock();
-        let mut untrusted = untrusted.unwrap_or_else(PoisonError::into_inner);
-        untrusted.insert(channel.clone())
+    /// Whether it should be said: an untrusted row is rarely its channel's only one.
+    fn tells_untrusted(&self, channel: &ChannelName) -> bool {
+        let mut told = self
+            .untrusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let tells = told
+            .get(channel)
+            .is_none_or(|at| at.elapsed() >= TOLD_AGAIN);
+        if tells {
+            told.insert(channel.clone(), Instant::now());
+        }
+        tells
     }
 }
 
