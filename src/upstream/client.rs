@@ -234,7 +234,11 @@ impl Upstream {
         match &answer {
             Ok(_) => self.breaker.succeeded(),
             // One object that it cannot give is no outage.
-            Err(error) if error.is_of_server() && self.is_alive().await => {}
+            Err(error)
+                if self.options.breaks
+                    && path != CACHE_INFO
+                    && error.is_of_server()
+                    && self.is_alive().await => {}
             Err(error) if error.is_outage() => self.breaker.failed(error.to_string()),
             Err(_) => {}
         }
@@ -339,7 +343,10 @@ async fn read_narinfo(url: &Url, response: Response) -> Result<Narinfo, Upstream
         reason,
     };
     let encoding = header(&response, CONTENT_ENCODING);
-    let body = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
+    let body = response
+        .bytes_stream()
+        .map_err(|error| io::Error::other(error.without_url()));
+    let body = StreamReader::new(body);
     let mut text = Vec::new();
     let mut body = decoded(url, encoding, body)?.take(MAX_NARINFO as u64 + 1);
     let read = body.read_to_end(&mut text).await;
