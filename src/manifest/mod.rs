@@ -41,7 +41,7 @@ pub use new_row::NewRow;
 pub use pointer::{MAX_POINTER_BYTES, Pointer};
 pub use pointer_error::PointerError;
 pub use release_file::ReleaseFile;
-pub use row::Row;
+pub use row::{Row, payload_name};
 pub use row_id::RowId;
 pub use signed_manifest::SignedManifest;
 pub use tracker_url::TrackerUrl;

@@ -56,9 +56,8 @@ impl<'a> Row<'a> {
             .expect(PARSED)
     }
 
-    /// The name of the payload, and of the one file of its torrent.
     pub fn payload_name(&self) -> String {
-        format!("{}.nar.zst", self.nar_hash().base32())
+        payload_name(&self.nar_hash())
     }
 
     pub fn info_hash(&self) -> InfoHash {
@@ -99,4 +98,9 @@ impl<'a> Row<'a> {
 
 fn fixed<const N: usize>(column: &[u8], row: u32) -> [u8; N] {
     column.as_chunks().0[row as usize]
+}
+
+/// The name of the payload of a NAR, and of the one file of its torrent.
+pub fn payload_name(nar_hash: &NarHash) -> String {
+    format!("{}.nar.zst", nar_hash.base32())
 }

@@ -6,6 +6,7 @@ use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 use thiserror::Error;
 
+use crate::manifest::payload_name;
 use crate::nix::NarHash;
 use crate::torrent::{InfoDict, piece_length};
 
@@ -134,7 +135,7 @@ impl PayloadBuilder {
     }
 
     pub fn finish(self, nar_hash: NarHash) -> InfoDict {
-        self.named(format!("{}.nar.zst", nar_hash.base32()))
+        self.named(payload_name(&nar_hash))
     }
 
     fn named(self, name: String) -> InfoDict {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::catalog::InfoDicts;
-use crate::manifest::{Header, NewRow, Pointer, SignedManifest, assemble};
+use crate::manifest::{Header, NewRow, Pointer, SignedManifest, assemble, payload_name};
 use crate::nix::{Addressed, fingerprint, verify_ca};
 use crate::payload::{self, ENCODER_ID};
 use crate::store::PathInfo;
@@ -214,7 +214,7 @@ async fn payloads(
     let infos = Arc::new(InfoDicts::open(&output.info_dicts())?);
     let mut found = Vec::with_capacity(paths.len());
     for info in paths {
-        let name = format!("{}.nar.zst", info.nar_hash.base32());
+        let name = payload_name(&info.nar_hash);
         let written = |length: u64| {
             let mut directory = options.payloads.iter();
             // A shorter one is what a power cut left.
