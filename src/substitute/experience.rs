@@ -72,6 +72,9 @@ struct Losses {
 #[derive(Clone, Copy)]
 pub struct Delivery {
     pub nar_size: u64,
+    /// When it was asked.
+    pub began: Instant,
+    /// How long it was waited for.
     pub took: Duration,
     /// NARs that shared the line with it, and itself.
     pub sharing: usize,
@@ -130,8 +133,8 @@ impl Experience {
         let expected = self.expected(delivery.nar_size, delivery.sharing);
         if delivery.took <= with_leeway(expected) + SLACK || self.keeps_up(rate) {
             self.losses().count = 0;
-        } else if let Some(began) = Instant::now().checked_sub(delivery.took) {
-            self.lost(began, 1);
+        } else {
+            self.lost(delivery.began, 1);
         }
     }
 
@@ -141,6 +144,7 @@ impl Experience {
             nar_size,
             took,
             sharing,
+            ..
         } = delivery;
         let millis = (took.as_millis() as u64).max(1);
         if nar_size < RATED {
@@ -225,12 +229,14 @@ mod tests {
 
     fn deliver_late(experience: &Experience, delivery: Delivery, rate: u64) {
         later(experience, delivery.took);
-        experience.swarm_delivered(delivery, rate);
+        let began = Instant::now() - delivery.took;
+        experience.swarm_delivered(Delivery { began, ..delivery }, rate);
     }
 
     fn alone(nar_size: u64, took: Duration) -> Delivery {
         Delivery {
             nar_size,
+            began: Instant::now(),
             took,
             sharing: 1,
         }
@@ -306,6 +312,7 @@ mod tests {
         let experience = Experience::default();
         let late = Delivery {
             nar_size: 10_000_000,
+            began: Instant::now(),
             took: Duration::from_secs(60),
             sharing: 16,
         };

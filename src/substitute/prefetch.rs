@@ -307,6 +307,7 @@ impl Prefetch {
         if part.is_complete() {
             let delivery = Delivery {
                 nar_size: path.nar_size,
+                began: start,
                 took: start.elapsed(),
                 sharing,
             };

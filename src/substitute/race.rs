@@ -158,8 +158,10 @@ impl<'a> Race<'a> {
         if !self.used.is_empty() && self.used().all(swarm) {
             let delivery = Delivery {
                 nar_size: self.plan.nar_size,
+                began: self.lanes.first().map_or_else(Instant::now, Lane::began),
                 took: self.pace.waited,
-                sharing: self.means.fetches.under_way(),
+                // Its own download has mostly left by now.
+                sharing: self.means.fetches.under_way() + 1,
             };
             let experience = &self.means.experience;
             experience.swarm_delivered(delivery, self.means.swarm_rate());
@@ -174,24 +176,23 @@ impl<'a> Race<'a> {
             return false;
         };
         let candidate = self.fresh.remove(at);
-        candidate.into_iter().for_each(|i| self.open(i));
-        true
+        self.open(candidate)
     }
 
     /// Starts again with one that was overtaken.
     fn bring_back(&mut self) -> bool {
-        let honest = self.beaten.iter().position(|i| self.is_honest(*i));
-        let Some(at) = honest.filter(|_| self.returns < MAX_RETURNS) else {
+        let Some(at) = self.next_beaten() else {
             return false;
         };
         self.returns += 1;
         let candidate = self.beaten.remove(at);
-        candidate.into_iter().for_each(|i| self.open(i));
-        true
+        self.open(candidate)
     }
 
-    fn may_come_back(&self) -> bool {
-        self.returns < MAX_RETURNS && self.beaten.iter().any(|i| self.is_honest(*i))
+    /// Who would be brought back.
+    fn next_beaten(&self) -> Option<usize> {
+        let honest = self.beaten.iter().position(|i| self.is_honest(*i));
+        honest.filter(|_| self.returns < MAX_RETURNS)
     }
 
     fn is_honest(&self, i: usize) -> bool {
@@ -199,10 +200,14 @@ impl<'a> Race<'a> {
         !self.means.quarantine.has(&culprit)
     }
 
-    fn open(&mut self, i: usize) {
+    fn open(&mut self, candidate: Option<usize>) -> bool {
+        let Some(i) = candidate else {
+            return false;
+        };
         let candidate = &self.plan.candidates[i];
         let stream = candidate.open(self.plan, self.means, self.position.clone());
         self.lanes.push(Lane::new(i, candidate.source(), stream));
+        true
     }
 
     async fn wait(&mut self, position: u64) -> Event {
@@ -246,7 +251,7 @@ impl<'a> Race<'a> {
         let promising = |i: &usize| self.is_honest(*i) && self.plan.candidates[*i].is_promising();
         let others = match self.fresh.iter().any(promising) {
             true => Others::Fresh,
-            false if self.begun && self.may_come_back() => Others::Beaten,
+            false if self.begun && self.next_beaten().is_some() => Others::Beaten,
             false => return Patience::Endless,
         };
         let (age, candidate) = (lane.age(), &self.plan.candidates[lane.candidate]);
