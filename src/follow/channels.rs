@@ -225,7 +225,8 @@ impl Channels {
         refreshed.await.failed.is_none()
     }
 
-    fn publish_catalog(&self) {
+    /// The kept releases are the catalog from now on, and what their headers and the links name is named.
+    pub fn publish_catalog(&self) {
         let releases: Vec<Vec<Release>> = self.followed().iter().map(|f| f.releases()).collect();
         let topics = self.topics().into_iter();
         self.swarm.set_topics(topics.zip(releases.iter().cloned()));
