@@ -88,6 +88,8 @@ impl Kept {
 pub struct Pointers {
     directory: PathBuf,
     topics: Mutex<HashMap<InfoHash, Kept>>,
+    /// Held from the change to its file, so that the last one written is the last one made.
+    writing: Mutex<()>,
     version: watch::Sender<u64>,
 }
 
@@ -98,6 +100,7 @@ impl Pointers {
         Ok(Arc::new(Self {
             directory,
             topics: Mutex::default(),
+            writing: Mutex::default(),
             version: watch::Sender::new(0),
         }))
     }
@@ -161,6 +164,7 @@ impl Pointers {
     /// A pointer vouches for itself: its topic is made of the key that signed it.
     pub fn offer(&self, pointer: Pointer) -> Offered {
         let topic = pointer.target();
+        let writing = self.writing.lock().unwrap_or_else(|e| e.into_inner());
         let encoded = {
             let mut topics = self.lock();
             let Some(kept) = topics.get_mut(&topic) else {
@@ -174,6 +178,7 @@ impl Pointers {
         if let Err(error) = self.write(&topic, &encoded) {
             tracing::warn!(path = %self.path(&topic).display(), %error, "a pointer could not be kept");
         }
+        drop(writing);
         self.version.send_modify(|version| *version += 1);
         Offered::Accepted
     }
