@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::swarm::networks::is_private;
+
 /// Interfaces come and go (VPN, dock, hotel): their networks are read again after this long.
 const INTERFACES_FRESH: Duration = Duration::from_secs(30);
 
@@ -156,6 +158,11 @@ impl SharePolicy {
             || self.own_networks(|networks| networks.iter().any(|n| n.contains(address)))
     }
 
+    /// Within the LAN, or private elsewhere: those who are neither are not told of it.
+    pub fn is_confined(&self, address: IpAddr) -> bool {
+        is_private(address) || self.is_lan(address)
+    }
+
     fn own_networks<T>(&self, f: impl Fn(&[Network]) -> T) -> T {
         let lock = || self.interfaces.read().unwrap_or_else(|e| e.into_inner());
         if lock().0.elapsed() > INTERFACES_FRESH {
@@ -226,6 +233,20 @@ mod tests {
         case(Share::Lan, "203.0.113.1", false);
         case(Share::Lan, "[::ffff:198.51.100.9]", true);
         case(Share::Public, "203.0.113.1", true);
+    }
+
+    #[test]
+    fn what_is_on_the_lan_or_private_is_confined() {
+        let lan = vec!["198.51.100.0/24".parse().unwrap()];
+        let policy = SharePolicy::new(Share::Public, lan);
+        let case = |address: &str, confined: bool| {
+            let address = address.parse().unwrap();
+            assert_eq!(policy.is_confined(address), confined, "{address}");
+        };
+        case("198.51.100.9", true);
+        case("fd00:1::1", true);
+        case("127.0.0.1", true);
+        case("203.0.113.1", false);
     }
 
     #[tokio::test]

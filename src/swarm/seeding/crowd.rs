@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::swarm::networks::may_be_told;
 use crate::swarm::protocol::PeerId;
 use crate::torrent::Bitfield;
 
@@ -51,6 +50,8 @@ pub struct News {
 /// How a connection joins.
 #[derive(Debug, Clone, Copy)]
 pub struct Joining {
+    /// Whether those who are not are told nothing of it.
+    pub near: bool,
     /// Whether this side has everything, and may show it piece by piece.
     pub whole: bool,
     /// Other machines that are said to have everything.
@@ -99,7 +100,7 @@ impl Crowd {
         let member = self
             .members
             .entry(who)
-            .or_insert_with(|| Member::new(self.piece_count, FEW));
+            .or_insert_with(|| Member::new(joining.near, self.piece_count, FEW));
         let newcomer = member.lines.is_empty();
         member.lines.insert(
             line,
@@ -229,12 +230,12 @@ impl Crowd {
     /// What this connection should do.
     pub fn news(&mut self, who: Who, line: u64, now: Instant) -> News {
         let crowded = self.downloaders() >= 2;
+        let near = self.members.get(&who).is_some_and(|member| member.near);
         let others: Vec<SocketAddr> = self
             .members
             .iter()
-            .filter(|(other, _)| **other != who)
+            .filter(|(other, member)| **other != who && (near || !member.near))
             .filter_map(|(_, member)| member.address)
-            .filter(|other| may_be_told(who.0, other.ip()))
             .collect();
         let line = self
             .members
@@ -311,6 +312,7 @@ impl Crowd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::networks::is_private;
 
     const PIECES: u32 = 100;
 
@@ -342,6 +344,7 @@ mod tests {
             self.lines += 1;
             let who = (IpAddr::from(ip), PeerId::random());
             let joining = Joining {
+                near: is_private(who.0),
                 whole: true,
                 holders,
                 companion: false,

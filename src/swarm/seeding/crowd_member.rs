@@ -14,6 +14,8 @@ const MAX_TOLD: usize = 50;
 
 /// A machine that downloads, whatever number of connections it has.
 pub struct Member {
+    /// Whether those who are not are told nothing of it.
+    pub near: bool,
     pub lines: HashMap<u64, Line>,
     pub has: Bitfield,
     pub shown: Bitfield,
@@ -40,8 +42,9 @@ pub struct Line {
 }
 
 impl Member {
-    pub fn new(piece_count: u32, window: usize) -> Self {
+    pub fn new(near: bool, piece_count: u32, window: usize) -> Self {
         Self {
+            near,
             lines: HashMap::new(),
             has: Bitfield::new(piece_count),
             shown: Bitfield::new(piece_count),

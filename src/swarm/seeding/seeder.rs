@@ -13,8 +13,8 @@ use super::offer_book::OfferBook;
 use super::slots::Slots;
 use super::upload::Upload;
 use super::upload_rates::UploadRates;
-use crate::swarm::protocol::Incoming;
-use crate::swarm::protocol::WireError;
+use crate::swarm::protocol::{Incoming, WireError};
+use crate::swarm::share::SharePolicy;
 
 #[derive(Debug, Error)]
 pub enum SeederError {
@@ -44,6 +44,7 @@ pub struct Seeder {
     pub crowds: Arc<Crowds>,
     pub rates: UploadRates,
     pub slots: Slots,
+    pub policy: Arc<SharePolicy>,
     pub counters: Arc<Counters>,
     pub peer_id: [u8; 20],
     pub port: u16,

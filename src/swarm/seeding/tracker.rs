@@ -21,8 +21,9 @@ use crate::torrent::InfoHash;
 
 use super::crowds::Crowds;
 use super::offer_book::OfferBook;
-use crate::swarm::networks::may_be_told;
+use crate::swarm::networks::is_private;
 use crate::swarm::protocol::announce::{self, Announce};
+use crate::swarm::share::SharePolicy;
 
 /// Crowds form fast, and an announce is cheap.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -42,6 +43,7 @@ const MAX_HEAD: usize = 8 * 1024;
 pub struct Tracker {
     book: Arc<OfferBook>,
     crowds: Arc<Crowds>,
+    policy: Arc<SharePolicy>,
     announced: Mutex<Announced>,
 }
 
@@ -53,10 +55,11 @@ struct Announced {
 }
 
 impl Tracker {
-    pub fn new(book: Arc<OfferBook>, crowds: Arc<Crowds>) -> Self {
+    pub fn new(book: Arc<OfferBook>, crowds: Arc<Crowds>, policy: Arc<SharePolicy>) -> Self {
         Self {
             book,
             crowds,
+            policy,
             announced: Mutex::default(),
         }
     }
@@ -93,7 +96,10 @@ impl Tracker {
                 announce::failure("not offered here")
             }
             Some(announce) => {
-                let others = self.exchange(announce, from, Instant::now());
+                let near = self.policy.is_confined(from);
+                // Whoever came through a forwarded port does not reach the address behind it.
+                let here = here.filter(|here| near || !is_private(here.ip()));
+                let others = self.exchange(announce, from, near, Instant::now());
                 let peers: Vec<SocketAddr> = here.into_iter().chain(others).collect();
                 announce::answer(INTERVAL.as_secs(), &peers)
             }
@@ -101,8 +107,14 @@ impl Tracker {
         Ok(Response::new(Full::new(Bytes::from(body))))
     }
 
-    /// Notes who asks, and names the others.
-    fn exchange(&self, announce: Announce, from: IpAddr, now: Instant) -> Vec<SocketAddr> {
+    /// Notes who asks, and names the others: those that are `near` to those that are.
+    fn exchange(
+        &self,
+        announce: Announce,
+        from: IpAddr,
+        near: bool,
+        now: Instant,
+    ) -> Vec<SocketAddr> {
         let own = announce
             .port
             .filter(|port| *port != 0)
@@ -128,7 +140,7 @@ impl Tracker {
         }
         others
             .into_iter()
-            .filter(|other| may_be_told(from, other.ip()))
+            .filter(|other| near || !self.policy.is_confined(other.ip()))
             .take(MAX_ANSWERED)
             .collect()
     }
