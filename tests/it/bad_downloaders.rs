@@ -89,7 +89,7 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
     drop((flooding.join().unwrap(), crowd));
 }
 
-/// So many requests for one byte of a piece count for as many blocks of 16 KiB.
+/// So many requests for one byte of a piece, wherever in it, count for as many blocks of 16 KiB.
 const SLIVERS: u32 = 64;
 
 #[test]
@@ -100,10 +100,12 @@ fn slivers_cost_what_blocks_cost() {
     let seedbox = lone.seedbox("seedbox").upload_limit("500kB/s");
     let seedbox = Node::start(&seedbox);
     seedbox.wait_for_offer(1);
-    let info_hash = lone.payload.info.info_hash();
-    let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info_hash).unwrap();
+    let info = &lone.payload.info;
+    let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info.info_hash()).unwrap();
     let start = Instant::now();
-    (0..SLIVERS).for_each(|_| peer.request(0, 0, 1).unwrap());
+    for begin in [0, info.piece_len(0) - 1].repeat(SLIVERS as usize / 2) {
+        peer.request(0, begin, 1).unwrap();
+    }
     let mut left = SLIVERS;
     while left > 0 {
         left -= u32::from(peer.next().unwrap().0 == PIECE);

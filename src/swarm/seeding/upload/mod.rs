@@ -24,11 +24,10 @@ use super::crowds::{CROWD_PIECES, Line};
 use super::limits::Place;
 use super::offer::Offer;
 use super::seeder::{Seeder, SeederError, Visit};
-
 use crate::swarm::protocol::incoming::{Incoming, quick_ack};
-use crate::swarm::protocol::messages;
-use crate::swarm::protocol::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};
-use crate::swarm::protocol::{PeerId, Program};
+use crate::swarm::protocol::{
+    MAX_REQUEST, PeerHello, PeerId, PeerMessage, PeerReader, Program, WireError, messages,
+};
 use metadata::Metadata;
 use slot_turn::{SlotTurn, TURN_TIME};
 use telling::{CROWD_REQUEST_QUEUE, REQUEST_QUEUE};
@@ -39,7 +38,7 @@ use waits::{at, changed, changed_line};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A peer that takes no bytes for so long only holds memory.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a request for less than that counts for, in the middle of a piece: every client asks for 16 KiB.
+/// What a request for less than that counts for, unless it is for the rest of a piece: every client asks for 16 KiB.
 const LEAST_CHARGED: usize = 16 * 1024;
 /// Answers are written together up to this many bytes.
 const WRITE_BATCH: usize = 128 * 1024;
@@ -105,6 +104,7 @@ impl<'a> Upload<'a> {
             let _ = SockRef::from(write.as_ref()).set_tcp_notsent_lowat(UNSENT);
             let who = (address, peer_id.machine());
             let joining = Joining {
+                near: seeder.policy.is_confined(address),
                 whole: offer.progress().is_none(),
                 holders: visit.holders,
                 companion: program == Program::Companion,
@@ -320,8 +320,10 @@ impl<'a> Upload<'a> {
         let block = piece.slice(begin as usize..end as usize);
         self.piece = Some((index, piece));
         self.turn.sent(block.len());
-        // A few bytes of each piece would make us encode everything for next to nothing.
-        let charged = match end == info.piece_len(index) {
+        // A few bytes of each piece would make us encode everything for next to nothing. Only the last block is short.
+        let is_last =
+            end == info.piece_len(index) && (begin as usize).is_multiple_of(LEAST_CHARGED);
+        let charged = match is_last {
             true => block.len(),
             false => block.len().max(LEAST_CHARGED),
         };
