@@ -22,8 +22,7 @@ use crate::torrent::Bitfield;
 use super::local_tracker::LocalTracker;
 use crate::swarm::payloads::PartFile;
 use crate::swarm::protocol::messages::{self, OurHello};
-use crate::swarm::protocol::{PeerId, Program};
-use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
+use crate::swarm::protocol::{PeerId, PeerMessage, PeerReader, Program, WireError};
 use crate::swarm::seeding::CROWD_PIECES;
 use crate::swarm::share::SharePolicy;
 

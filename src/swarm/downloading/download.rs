@@ -16,7 +16,7 @@ pub enum Fetch {
 
 impl Fetch {
     /// Whether it is filled by an upstream's NAR, and not whole yet.
-    pub fn is_filled(&self) -> bool {
+    pub fn is_being_filled(&self) -> bool {
         matches!(self, Self::Running(download) if download.is_filled() && !download.part.is_complete())
     }
 }
@@ -33,7 +33,7 @@ pub enum Claimant {
 pub struct Download {
     part: Arc<PartFile>,
     stop: CancellationToken,
-    /// Where its bytes come from an upstream's NAR: it gives way to the swarm: that NAR may have fallen silent.
+    /// Where its bytes come from an upstream's NAR. It gives way to the swarm: that NAR may have fallen silent.
     filled: Option<CancellationToken>,
 }
 

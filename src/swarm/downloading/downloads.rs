@@ -162,20 +162,14 @@ impl Downloads {
 
     /// Bytes that the other running downloads have received: it changes as long as any of them gets on.
     pub fn received_beside(&self, info_hash: &InfoHash) -> u64 {
-        let running = self.lock();
-        let others = running.iter().filter(|(other, _)| *other != info_hash);
-        let others = others.filter_map(|(_, other)| other.upgrade());
-        others.map(|download| download.part().received()).sum()
+        beside(&self.lock(), info_hash).iter().sum()
     }
 
     /// How the running download of this payload gets on.
     pub fn traffic(&self, info_hash: &InfoHash) -> Option<Traffic> {
         let running = self.lock();
         let download = running.get(info_hash).and_then(Weak::upgrade)?;
-        let others = running.iter().filter(|(other, _)| *other != info_hash);
-        let others: Vec<u64> = others
-            .filter_map(|(_, other)| Some(other.upgrade()?.part().received()))
-            .collect();
+        let others = beside(&running, info_hash);
         Some(Traffic {
             received: download.part().received(),
             others: others.len(),
@@ -217,7 +211,7 @@ impl Downloads {
     /// The payload that is kept, the download that runs, or a new one: then as soon as there is room for it.
     pub async fn fetch(self: &Arc<Self>, wanted: Wanted) -> Result<Fetch, DownloadError> {
         if let Some(found) = self.find(&wanted.info_hash).await
-            && !found.is_filled()
+            && !found.is_being_filled()
         {
             return Ok(found);
         }
@@ -229,7 +223,8 @@ impl Downloads {
             let begun = tokio::spawn(async move { downloads.begin(info).await }).await;
             match begun.map_err(|error| DownloadError::Engine(error.to_string()))? {
                 Ok(Ok(download)) => return Ok(Fetch::Running(download)),
-                Ok(Err(Fetch::Running(filled))) if filled.is_filled() => {
+                Ok(Err(found)) if !found.is_being_filled() => return Ok(found),
+                Ok(Err(Fetch::Running(filled))) => {
                     filled.displace();
                     drop(filled);
                     ended.await;
@@ -383,4 +378,11 @@ impl Downloads {
     fn lock(&self) -> MutexGuard<'_, HashMap<InfoHash, Weak<Download>>> {
         self.running.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+/// What each of the other running downloads has received.
+fn beside(running: &HashMap<InfoHash, Weak<Download>>, info_hash: &InfoHash) -> Vec<u64> {
+    let others = running.iter().filter(|(other, _)| *other != info_hash);
+    let others = others.filter_map(|(_, other)| other.upgrade());
+    others.map(|download| download.part().received()).collect()
 }

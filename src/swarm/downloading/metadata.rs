@@ -21,6 +21,8 @@ use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
 const PARALLEL: usize = 4;
 /// Those that are said to have it need not wait for strangers that do not answer.
 const PARALLEL_HOLDERS: usize = 8;
+/// Strangers asked for one dict: of all that are known, a few at a time, most would be asked before anybody gives up.
+const MAX_STRANGERS: usize = 80;
 /// Strangers are not asked for so long while neighbours may still name somebody.
 const STRANGERS_WAIT: Duration = Duration::from_millis(250);
 const OVERDUE_CHECK: Duration = Duration::from_millis(100);
@@ -79,6 +81,7 @@ pub async fn fetch(
     let started = Instant::now();
     let mut changes = sources.changes();
     let mut asked = HashSet::new();
+    let mut strangers_left = MAX_STRANGERS;
     let ask = |address, opening| async move {
         let fetched = fetch_from(address, info_hash, peer_id, opening).await;
         (address, fetched)
@@ -88,18 +91,22 @@ pub async fn fetch(
         let open = sources.gossip().is_asking(&info_hash);
         let Ranked {
             holders,
+            doubtful,
             strangers,
             last_resort,
         } = sources.ranked(&info_hash);
         // Most strangers do not have it; a neighbour's answer who does is often one round trip away.
         let patient = open && holders.is_empty() && started.elapsed() < STRANGERS_WAIT;
         let strangers = strangers.into_iter().filter(|_| !patient);
-        let holders = holders.into_iter();
-        let known = holders.map(|peer| (peer, PARALLEL_HOLDERS, Opening::AtOnce));
-        let others = strangers.map(|peer| (peer, PARALLEL, Opening::InTurn));
-        for (peer, parallel, opening) in known.chain(others) {
-            if asking.len() < parallel && asked.insert(peer) {
-                asking.push(ask(peer, opening));
+        for peer in holders.into_iter().chain(doubtful) {
+            if asking.len() < PARALLEL_HOLDERS && asked.insert(peer) {
+                asking.push(ask(peer, Opening::AtOnce));
+            }
+        }
+        for peer in strangers {
+            if strangers_left > 0 && asking.len() < PARALLEL && asked.insert(peer) {
+                strangers_left -= 1;
+                asking.push(ask(peer, Opening::InTurn));
             }
         }
         if asking.is_empty() && !open {
@@ -124,6 +131,8 @@ pub async fn fetch(
                         MetadataError::Connect(_) | MetadataError::Unreachable => {
                             sources.peers().saw(address, false);
                         }
+                        // It may have to encode the NAR first, and that waits for an upload slot.
+                        MetadataError::Silent => sources.peers().answered(address),
                         _ => {
                             sources.peers().answered(address);
                             sources.gossip().disappointed(&info_hash, &address);
@@ -229,4 +238,29 @@ async fn converse(
         return Err(MetadataError::Hash);
     }
     Ok(InfoDict::decode(&dict)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::discovery::PeerOrigin;
+    use crate::swarm::gossip::lab;
+
+    #[tokio::test]
+    async fn of_all_strangers_some_are_asked() {
+        let place = tempfile::tempdir().unwrap();
+        let (peers, gossip) = lab::alone(place.path());
+        for i in 0..4 * MAX_STRANGERS {
+            // Nobody listens there.
+            let nobody = SocketAddr::from(([127, (i / 250) as u8, (i % 250) as u8, 1], 1));
+            peers.add(nobody, PeerOrigin::Tracker);
+        }
+        let sources = Sources::new(peers, gossip);
+        let found = fetch(&sources, InfoHash::of(b"a"), [1; 20]).await;
+        let asked = match found {
+            Err(MetadataError::Nobody { asked }) => asked,
+            found => panic!("{found:?}"),
+        };
+        assert_eq!(asked, MAX_STRANGERS);
+    }
 }

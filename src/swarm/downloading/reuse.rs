@@ -19,8 +19,7 @@ use crate::torrent::{InfoDict, InfoHash};
 
 use super::download::{Claim, Claimant, Download, Fetch};
 use super::downloads::{DownloadError, Downloads};
-use crate::swarm::payloads::{IN_MEMORY, MEMORY, Spool};
-use crate::swarm::payloads::{NoRoom, Room};
+use crate::swarm::payloads::{IN_MEMORY, MEMORY, NoRoom, Room, Spool};
 
 /// NARs that wait for their turn hold their bytes in the cache; when so many do, the encoder is too slow for the line.
 const BACKLOG: usize = 64;

@@ -23,6 +23,8 @@ pub struct Sources {
 pub struct Ranked {
     /// They are said to have it, or to be downloading it.
     pub holders: Vec<SocketAddr>,
+    /// They are said to have it, and nobody could reach them.
+    pub doubtful: Vec<SocketAddr>,
     /// They have not said that they lack it.
     pub strangers: Vec<SocketAddr>,
     /// A few that have said so; but what a machine says is some seconds old.
@@ -67,6 +69,7 @@ impl Sources {
     pub fn of(&self, info_hash: &InfoHash) -> Vec<SocketAddr> {
         let Ranked {
             holders,
+            doubtful,
             strangers,
             last_resort,
         } = self.ranked(info_hash);
@@ -75,7 +78,8 @@ impl Sources {
             false => OTHERS,
         };
         let strangers = strangers.into_iter().take(others);
-        let peers: Vec<SocketAddr> = holders.into_iter().chain(strangers).collect();
+        let said = holders.into_iter().chain(doubtful);
+        let peers: Vec<SocketAddr> = said.chain(strangers).collect();
         match peers.is_empty() {
             true => last_resort,
             false => peers,
@@ -87,16 +91,17 @@ impl Sources {
         let mut said = self.gossip.holders(info_hash);
         self.peers.rank(&mut said.whole);
         self.peers.rank(&mut said.getting);
-        let holders = [said.whole, said.getting, said.doubtful].concat();
-        let known: HashSet<SocketAddr> = holders.iter().copied().collect();
+        let holders = [said.whole, said.getting].concat();
+        let known: HashSet<&SocketAddr> = holders.iter().chain(&said.doubtful).collect();
         let mut others = self.peers.candidates();
         others.retain(|peer| !known.contains(peer));
-        let (mut last_resort, strangers): (Vec<_>, Vec<_>) = others
-            .into_iter()
-            .partition(|peer| self.gossip.lacks(peer, info_hash));
+        let lacking = self.gossip.lacking(info_hash);
+        let (mut last_resort, strangers): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|peer| lacking.contains(peer));
         last_resort.truncate(OTHERS);
         Ranked {
             holders,
+            doubtful: said.doubtful,
             strangers,
             last_resort,
         }
@@ -117,9 +122,8 @@ impl Sources {
     /// Whether a peer that answers may have it, as far as it has said.
     pub fn may_have(&self, info_hash: &InfoHash) -> bool {
         let answers = self.peers.reached();
-        let mut open = answers
-            .iter()
-            .filter(|peer| !self.gossip.lacks(peer, info_hash));
-        open.next().is_some() || (!answers.is_empty() && self.gossip.is_asking(info_hash))
+        let lacking = self.gossip.lacking(info_hash);
+        answers.iter().any(|peer| !lacking.contains(peer))
+            || (!answers.is_empty() && self.gossip.is_asking(info_hash))
     }
 }

@@ -18,9 +18,7 @@ use tokio::time::timeout;
 use crate::torrent::Bitfield;
 
 use crate::swarm::payloads::PartFile;
-use crate::swarm::protocol::PeerId;
-use crate::swarm::protocol::messages;
-use crate::swarm::protocol::{PeerMessage, PeerReader, WireError};
+use crate::swarm::protocol::{PeerId, PeerMessage, PeerReader, WireError, messages};
 
 /// At most ten times a second; what is offered in between is found by the same wake-up.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::swarm::protocol::Incoming;
+use crate::swarm::seeding::CROWD_PIECES;
 use crate::torrent::{InfoDict, InfoHash};
 
 use super::Gossip;
@@ -88,20 +89,25 @@ impl Gossip {
         holders
     }
 
-    /// How many other machines say that they have all of a payload.
-    pub fn count_holders(&self, info_hash: &InfoHash) -> usize {
+    /// How many other machines say that they have all of a payload, if it is large enough for a crowd.
+    pub fn count_holders(&self, info_hash: &InfoHash, piece_count: u32) -> usize {
+        if piece_count < CROWD_PIECES {
+            return 0;
+        }
         let holders = self.holders(info_hash);
         holders.whole.len() + holders.behind
     }
 
-    /// Whether a neighbour with this address would have said so, had it this payload.
-    pub fn lacks(&self, address: &SocketAddr, info_hash: &InfoHash) -> bool {
-        self.topics().iter().any(|topic| {
+    /// The neighbours that would have said so, had they this payload.
+    pub fn lacking(&self, info_hash: &InfoHash) -> HashSet<SocketAddr> {
+        let mut lacking = HashSet::new();
+        for topic in self.topics() {
             let rows = topic.layers().rows_of(info_hash);
             let neighbours = topic.neighbours();
-            let mut its = neighbours.iter().filter(|n| n.contact() == Some(*address));
-            its.any(|n| n.lacks(&rows))
-        })
+            let without = neighbours.iter().filter(|n| n.lacks(&rows));
+            lacking.extend(without.filter_map(|n| n.contact()));
+        }
+        lacking
     }
 
     /// Whether neighbours may still say who has this payload: they were asked, or have only just come.
