@@ -64,10 +64,10 @@ fn two_behind_nat_say_why_they_cannot_meet() {
         assert_eq!(agent.get(&channel.closure.top().narinfo()).status, 200);
         assert_eq!(agent.get(&channel.closure.top().nar()).status, 404);
         let why = status["swarm"]["nat"].as_str().unwrap_or_default();
-        why.contains("1 machine has what was asked for behind a NAT as well")
+        why.contains("1 machine has what was asked for and cannot be reached either")
     });
     check_doctor(&holder, "reached by no neighbour");
-    check_doctor(&agent, "behind a NAT as well");
+    check_doctor(&agent, "cannot be reached either");
 }
 
 /// The doctor says what is wrong with the port, and what to do about it.

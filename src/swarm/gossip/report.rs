@@ -30,13 +30,75 @@ impl GossipReport {
         match (ours, others) {
             (ours, None) => ours,
             (None, Some(others)) => Some(format!(
-                "{others} and cannot be reached (NAT or a firewall): it has to connect to this one first, or a seedbox has \
-                 to hold it"
+                "{others} and cannot be reached (NAT or a firewall): a connection has to come from there first, or a \
+                 seedbox has to hold it"
             )),
             (Some(ours), Some(others)) => Some(format!(
-                "{ours}. {others} behind a NAT as well: neither side can connect to the other; one of both has to open its \
-                 port, or a seedbox has to hold it"
+                "{ours}. {others} and cannot be reached either: neither side can connect to the other; one of both has to \
+                 open its port, or a seedbox has to hold it"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_closed_ports() {
+        let case = |port, unreachable, expected: Option<&str>| {
+            let report = GossipReport {
+                neighbours: 5,
+                port,
+                unreachable,
+            };
+            assert_eq!(report.nat(6881).as_deref(), expected);
+        };
+        for port in [Port::Open, Port::Unknown] {
+            case(port, 0, None);
+            case(
+                port,
+                1,
+                Some(
+                    "1 machine has what was asked for and cannot be reached (NAT or a firewall): a connection has to come \
+                     from there first, or a seedbox has to hold it",
+                ),
+            );
+            case(
+                port,
+                3,
+                Some(
+                    "3 machines have what was asked for and cannot be reached (NAT or a firewall): a connection has to \
+                     come from there first, or a seedbox has to hold it",
+                ),
+            );
+        }
+        case(
+            Port::Closed(2),
+            0,
+            Some(
+                "port 6881 of this machine was reached by no neighbour, 2 tried (NAT or a firewall): forward or open it, \
+                 so that others can fetch from here",
+            ),
+        );
+        case(
+            Port::Closed(2),
+            1,
+            Some(
+                "port 6881 of this machine was reached by no neighbour, 2 tried (NAT or a firewall): forward or open it, \
+                 so that others can fetch from here. 1 machine has what was asked for and cannot be reached either: \
+                 neither side can connect to the other; one of both has to open its port, or a seedbox has to hold it",
+            ),
+        );
+        case(
+            Port::Closed(2),
+            3,
+            Some(
+                "port 6881 of this machine was reached by no neighbour, 2 tried (NAT or a firewall): forward or open it, \
+                 so that others can fetch from here. 3 machines have what was asked for and cannot be reached either: \
+                 neither side can connect to the other; one of both has to open its port, or a seedbox has to hold it",
+            ),
+        );
     }
 }
