@@ -12,10 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::swarm::gossip::Gossip;
 use crate::swarm::protocol::incoming::{self, Incoming, IncomingError};
-use crate::swarm::seeding::OfferError;
-use crate::swarm::seeding::Tracker;
-use crate::swarm::seeding::{Place, Places};
-use crate::swarm::seeding::{Seeder, SeederError, Visit};
+use crate::swarm::seeding::{OfferError, Place, Places, Seeder, SeederError, Tracker, Visit};
 use crate::swarm::share::SharePolicy;
 
 /// After a failed accept (out of descriptors, mostly) there is nothing better to do than to wait a little.
@@ -123,9 +120,10 @@ impl Entrance {
         let Some(offer) = self.seeder.book.find(&info_hash) else {
             return Ok(());
         };
+        let holders = self.gossip.count_holders(&info_hash, offer.piece_count());
         let visit = Visit {
             place: Some(&place),
-            holders: self.gossip.count_holders(&info_hash),
+            holders,
         };
         tokio::select! {
             // What is not shared any more is not served once more.

@@ -31,36 +31,26 @@ use crate::catalog::{InfoDicts, Offers, PlainFile, Release};
 use crate::runtime::Counters;
 use crate::torrent::InfoHash;
 
-pub use discovery::DiscoveryOptions;
 pub use discovery::dht::{DhtView, put_pointer};
-pub use discovery::{Offered, Pointers, Topic};
+pub use discovery::{DiscoveryOptions, Offered, Pointers, Topic};
 pub use downloading::{
     Download, DownloadError, Downloads, Expected, Fetch, Prospect, Traffic, Wanted,
 };
 pub use gossip::{GossipReport, Port};
 pub use options::SwarmOptions;
-pub use payloads::PartFile;
-pub use payloads::{Progress as SpoolProgress, Spool};
+pub use payloads::{PartFile, Progress as SpoolProgress, Spool};
 pub use seeding::{Recreation, ScheduledLimit, TimeOfDay, UploadLimits};
 pub use share::{Network, NetworkError, Share, ShareError};
 
-use discovery::Announcer;
-use discovery::{Discovery, DiscoveryParts};
-use discovery::{PeerBook, PeerOrigin};
-use downloading::DownloadsParts;
-use downloading::Sources;
+use discovery::{Announcer, Discovery, DiscoveryParts, PeerBook, PeerOrigin};
+use downloading::{DownloadsParts, Sources};
 use gossip::{Gossip, GossipParts};
 use listener::Entrance;
 use payloads::PayloadDirectory;
 use protocol::PeerId;
-use seeding::Crowds;
-use seeding::IdleWork;
-use seeding::Places;
-use seeding::Seeder;
-use seeding::Slots;
-use seeding::Tracker;
-use seeding::UploadRates;
-use seeding::{OfferBook, OfferSummary};
+use seeding::{
+    Crowds, IdleWork, OfferBook, OfferSummary, Places, Seeder, Slots, Tracker, UploadRates,
+};
 use share::SharePolicy;
 
 #[derive(Debug, Error)]
@@ -144,12 +134,13 @@ impl Swarm {
         );
         let book = Arc::new(book.map_err(SwarmError::Threads)?);
         let crowds = Arc::new(Crowds::new(rand::random()));
-        let tracker = Tracker::new(book.clone(), crowds.clone());
+        let tracker = Tracker::new(book.clone(), crowds.clone(), policy.clone());
         let seeder = Arc::new(Seeder {
             book: book.clone(),
             crowds,
             rates: UploadRates::new(options.upload_limits),
             slots: Slots::new(options.upload_slots),
+            policy: policy.clone(),
             counters: counters.clone(),
             peer_id,
             port: address.port(),
@@ -238,7 +229,7 @@ impl Swarm {
         &self.downloads
     }
 
-    /// The newest pointer of each channel.
+    /// The known pointers of each channel.
     pub fn pointers(&self) -> &Arc<Pointers> {
         &self.pointers
     }

@@ -12,8 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::swarm::protocol::Incoming;
-use crate::swarm::protocol::messages;
+use crate::swarm::protocol::{Incoming, messages};
 use crate::swarm::seeding::Visit;
 
 use super::Gossip;
@@ -108,9 +107,15 @@ impl Gossip {
                 }
             }
             for offer in unknown {
+                let compute = async {
+                    // As for an upload: not for everybody at once.
+                    let slots = &gossip.seeder.slots;
+                    let _turn = slots.take(offer.info_hash, neighbour.address.ip()).await;
+                    offer.info().await
+                };
                 let computed = tokio::select! {
                     () = neighbour.stop.cancelled() => return,
-                    computed = offer.info() => computed,
+                    computed = compute => computed,
                 };
                 if let Ok(info) = computed
                     && info.encode().len() <= MAX_DICT_BYTES
@@ -151,9 +156,10 @@ impl Gossip {
                 let mut peer = Incoming::read(stream).await.ok()?;
                 peer.greeted = true;
                 if peer.hello.info_hash == info_hash {
+                    let holders = gossip.count_holders(&info_hash, offer.piece_count());
                     let visit = Visit {
                         place: None,
-                        holders: gossip.count_holders(&info_hash),
+                        holders,
                     };
                     let served = gossip.seeder.serve(offer, peer, visit).await;
                     tracing::debug!(%target, %info_hash, ?served, "served by dialling back");

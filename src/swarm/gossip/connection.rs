@@ -12,8 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
 use crate::manifest::PointerError;
-use crate::swarm::protocol::messages;
-use crate::swarm::protocol::{IncomingError, PeerMessage, PeerReader, WireError};
+use crate::swarm::protocol::{IncomingError, PeerMessage, PeerReader, WireError, messages};
 
 use super::Gossip;
 use super::greeting::Greeted;

@@ -8,17 +8,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::{InfoDicts, Offers};
 use crate::runtime::Counters;
-use crate::swarm::discovery::PeerBook;
-use crate::swarm::discovery::Pointers;
+use crate::swarm::discovery::{PeerBook, Pointers};
 use crate::swarm::payloads::PayloadDirectory;
-use crate::swarm::seeding::Crowds;
-use crate::swarm::seeding::OfferBook;
-use crate::swarm::seeding::Recreation;
-use crate::swarm::seeding::Seeder;
+use crate::swarm::seeding::{
+    Crowds, OfferBook, Recreation, Seeder, Slots, UploadLimits, UploadRates,
+};
 use crate::swarm::share::{Share, SharePolicy};
-
-use crate::swarm::seeding::Slots;
-use crate::swarm::seeding::{UploadLimits, UploadRates};
 
 use super::{Gossip, GossipParts};
 
@@ -33,11 +28,13 @@ pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
     let offers = Arc::new(Offers::new(None));
     let book = OfferBook::new(offers, infos, payloads, None, recreation);
     let book = Arc::new(book.unwrap());
+    let policy = Arc::new(SharePolicy::new(Share::Lan, vec![]));
     let seeder = Seeder {
         crowds: Arc::new(Crowds::new(0)),
         book: book.clone(),
         rates: UploadRates::new(UploadLimits::default()),
         slots: Slots::new(1),
+        policy: policy.clone(),
         counters: Arc::new(Counters::default()),
         peer_id: [1; 20],
         port: 1,
@@ -47,7 +44,7 @@ pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
         port: 1,
         seedbox: false,
         neighbours: 4,
-        policy: Arc::new(SharePolicy::new(Share::Lan, vec![])),
+        policy,
         peers: peers.clone(),
         pointers: Pointers::new(place.join("pointers")).unwrap(),
         book,

@@ -37,15 +37,13 @@ use tokio_util::task::TaskTracker;
 use crate::catalog::Release;
 use crate::torrent::InfoHash;
 
-use crate::swarm::discovery::Pointers;
-use crate::swarm::discovery::{PeerBook, PeerOrigin};
-use crate::swarm::seeding::OfferBook;
-use crate::swarm::seeding::Seeder;
+use crate::swarm::discovery::{PeerBook, PeerOrigin, Pointers};
+use crate::swarm::seeding::{OfferBook, Seeder};
 use crate::swarm::share::SharePolicy;
 
 pub use dial_backs::DialBacks;
 pub use layers::Layers;
-pub use message::{EXTENSION, LayerId};
+pub use message::LayerId;
 pub use reach::Port;
 pub use report::GossipReport;
 pub use row_set::RowSet;

@@ -17,7 +17,6 @@ use crate::torrent::{InfoHash, bencode::Writer};
 
 use super::compact_peers::CompactPeers;
 use super::wire::{HANDSHAKE_LEN, ID_HAVE_ALL, RESERVED_FAST};
-use crate::swarm::gossip;
 
 const ID_UNCHOKE: u8 = 1;
 const ID_HAVE: u8 = 4;
@@ -33,6 +32,8 @@ const EXTENSION_HANDSHAKE: u8 = 0;
 pub const OUR_UT_METADATA: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_METADATA;
 /// The same for ut_pex.
 pub const OUR_UT_PEX: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_PEX;
+/// The name of the gossip extension in the extension handshake.
+pub const GOSSIP_EXTENSION: &str = "nw1_gossip";
 /// The id under which peers send us gossip.
 pub const OUR_GOSSIP: u8 = OUR_UT_METADATA + 16;
 
@@ -114,7 +115,7 @@ pub fn put_hello(out: &mut BytesMut, hello: &OurHello) {
     dict.bytes("m");
     dict.open_dict();
     if hello.gossip {
-        dict.unsigned_at(gossip::EXTENSION, OUR_GOSSIP.into());
+        dict.unsigned_at(GOSSIP_EXTENSION, OUR_GOSSIP.into());
     }
     dict.unsigned_at("ut_metadata", OUR_UT_METADATA.into());
     if hello.peers {

@@ -16,8 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::torrent::{InfoHash, bencode::Reader};
 
-use super::messages::{ID_EXTENDED, OUR_GOSSIP};
-use crate::swarm::gossip;
+use super::messages::{GOSSIP_EXTENSION, ID_EXTENDED, OUR_GOSSIP};
 
 /// The largest block that is answered: BEP 3 clients may close above 16 KiB, a few old ones ask for 32.
 pub const MAX_REQUEST: u32 = 128 * 1024;
@@ -240,7 +239,7 @@ fn gossip_id(handshake: &[u8]) -> Option<u8> {
     let mut previous = None;
     while !reader.at_close() {
         let name = reader.next_key(previous).ok()?;
-        if name == gossip::EXTENSION.as_bytes() {
+        if name == GOSSIP_EXTENSION.as_bytes() {
             let id = reader.unsigned(u8::MAX.into()).ok()?;
             return u8::try_from(id).ok().filter(|id| *id != 0);
         }

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::manifest::MAX_POINTER_BYTES;
 use crate::torrent::bencode::{BencodeError, Reader};
 
 use super::{
     Have, Hello, Holder, LayerRows, MAX_DICT_BYTES, MAX_DICTS, MAX_ENTRIES, MAX_HOLDERS,
-    MAX_LAYERS, MAX_PEERS, MAX_POINTER, MAX_ROWS_BYTES, Message, MessageError,
+    MAX_LAYERS, MAX_PEERS, MAX_ROWS_BYTES, Message, MessageError,
 };
 
 /// More neighbours than any limit allows.
@@ -40,7 +41,7 @@ impl Message {
                     seedbox,
                 })
             }
-            b"pointer" => Self::Pointer(input.bytes(MAX_POINTER)?.to_vec()),
+            b"pointer" => Self::Pointer(input.bytes(MAX_POINTER_BYTES)?.to_vec()),
             b"have" => Self::Have(input.list(MAX_ENTRIES, |input| {
                 input.open_dict()?;
                 input.key("fresh")?;
@@ -222,7 +223,7 @@ mod tests {
         case(b"d4:seend4:openi2e3:you6:abcdefee");
         let many = vec!["192.0.2.1:1".parse().unwrap(); MAX_PEERS + 1];
         case(&Message::Peers(many).encode());
-        case(&Message::Pointer(vec![0; MAX_POINTER + 1]).encode());
+        case(&Message::Pointer(vec![0; MAX_POINTER_BYTES + 1]).encode());
     }
 
     proptest! {

@@ -3,7 +3,8 @@
 //! ```text
 //! d5:hellod6:layersl32:...e10:neighboursi3e4:porti6881e6:publici0e7:seedboxi0eee
 //!     who is there; again whenever the layers that it knows, and thus wants to hear of, have changed
-//! d7:pointer120:...e              the newest signed pointer (BEP 44, as `manifest::Pointer` writes it)
+//! d7:pointer120:...e              a signed pointer: the newest, or the one to the release that is here
+//!     (BEP 44, as `manifest::Pointer` writes it)
 //! d4:havel d5:freshi1e5:layer32:...4:rows9:...e ee
 //!     its have-map, layer by layer: a fresh layer starts empty, then the rows are flipped (see row_set.rs)
 //! d7:gettingl d5:layer32:...4:rows9:...e ee       the rows that it downloads right now
@@ -30,12 +31,8 @@ use thiserror::Error;
 
 use crate::torrent::bencode::BencodeError;
 
-/// The name in the extension handshake.
-pub const EXTENSION: &str = "nw1_gossip";
 /// Layers of one hello: the kept releases of a channel share most of theirs.
 pub const MAX_LAYERS: usize = 256;
-/// A signed pointer: BEP 44 allows its value 1000 bytes.
-pub const MAX_POINTER: usize = 1200;
 /// Row sets of one message; a part of one has at most `MAX_ROWS_BYTES`.
 const MAX_ENTRIES: usize = 64;
 const MAX_ROWS_BYTES: usize = 17 * 1024;
