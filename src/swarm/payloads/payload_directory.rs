@@ -96,7 +96,7 @@ impl PayloadDirectory {
             }),
         };
         // It may have been larger before. What cannot be removed now is tried again with the next file.
-        let _ = directory.spool_room(0, |_| false);
+        let _ = directory.let_go(&mut directory.lock(), None, 0, |_| false);
         Ok(directory)
     }
 
@@ -191,27 +191,7 @@ impl PayloadDirectory {
         }
         let mut state = self.lock();
         let there = state.files.get(&name).map_or(0, |held| held.bytes);
-        let wanted = bytes.saturating_sub(there);
-        if state.total + wanted > limit {
-            let mut loose: Vec<(CacheFile, Held)> =
-                state.files.iter().map(|(n, h)| (*n, *h)).collect();
-            loose.retain(|(other, held)| !held.pinned && *other != name);
-            if state.total + wanted - loose.iter().map(|(_, held)| held.bytes).sum::<u64>() > limit
-            {
-                return Err(NoRoom::Busy);
-            }
-            let is_spare =
-                |name: &CacheFile| matches!(name, CacheFile::Payload(hash) if spare(hash));
-            loose.sort_by_cached_key(|(name, held)| (!is_spare(name), held.used));
-            for (name, _) in loose {
-                if state.total + wanted <= limit {
-                    break;
-                }
-                // Within the lock: nobody may write into room that is not there yet.
-                self.delete(name)?;
-                state.unset(name);
-            }
-        }
+        self.let_go(&mut state, Some(name), bytes.saturating_sub(there), spare)?;
         state.set(
             name,
             Held {
@@ -225,6 +205,36 @@ impl PayloadDirectory {
             directory: self.clone(),
             name,
         })
+    }
+
+    /// Lets go of what is loose until `wanted` more bytes fit, but not of `name`.
+    fn let_go(
+        &self,
+        state: &mut Contents,
+        name: Option<CacheFile>,
+        wanted: u64,
+        spare: impl Fn(&InfoHash) -> bool,
+    ) -> Result<(), NoRoom> {
+        let limit = self.inner.limit;
+        if state.total + wanted <= limit {
+            return Ok(());
+        }
+        let mut loose: Vec<(CacheFile, Held)> = state.files.iter().map(|(n, h)| (*n, *h)).collect();
+        loose.retain(|(other, held)| !held.pinned && Some(*other) != name);
+        if state.total + wanted - loose.iter().map(|(_, held)| held.bytes).sum::<u64>() > limit {
+            return Err(NoRoom::Busy);
+        }
+        let is_spare = |name: &CacheFile| matches!(name, CacheFile::Payload(hash) if spare(hash));
+        loose.sort_by_cached_key(|(name, held)| (!is_spare(name), held.used));
+        for (name, _) in loose {
+            if state.total + wanted <= limit {
+                break;
+            }
+            // Within the lock: nobody may write into room that is not there yet.
+            self.delete(name)?;
+            state.unset(name);
+        }
+        Ok(())
     }
 
     fn delete(&self, name: CacheFile) -> Result<(), NoRoom> {

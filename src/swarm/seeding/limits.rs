@@ -108,12 +108,15 @@ impl State {
     /// The same for those that `counts` and their limit.
     fn fits(&mut self, limit: usize, now: Instant, counts: impl Fn(&Taken) -> bool) -> bool {
         let counted = self.taken.values().filter(|taken| counts(taken));
-        let (greeted, half_open): (Vec<&Taken>, _) = counted.partition(|taken| taken.greeted);
-        if half_open.len() >= limit.div_ceil(HALF_OPEN_SHARE) {
+        let (mut all, mut half_open) = (0, 0);
+        for taken in counted {
+            all += 1;
+            half_open += usize::from(!taken.greeted);
+        }
+        if half_open >= limit.div_ceil(HALF_OPEN_SHARE) {
             return self.displace(|taken| counts(taken) && !taken.greeted);
         }
-        greeted.len() + half_open.len() < limit
-            || self.displace(|taken| counts(taken) && taken.is_idle(now))
+        all < limit || self.displace(|taken| counts(taken) && taken.is_idle(now))
     }
 
     /// Lets go of the one that has been idle longest among those that `may` go.

@@ -20,8 +20,7 @@ use super::encoding::Recreation;
 use super::offer::{Content, Offer};
 use super::workshop::Workshop;
 use crate::swarm::gossip::{LayerId, Layers, RowSet};
-use crate::swarm::payloads::PartFile;
-use crate::swarm::payloads::PayloadDirectory;
+use crate::swarm::payloads::{PartFile, PayloadDirectory};
 
 /// A summary is so old at most: nobody tells of files that a person puts into `hold` or takes away.
 const SUMMARY_AGE: Duration = Duration::from_secs(5);
