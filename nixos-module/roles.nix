@@ -144,8 +144,21 @@ rec {
 
   # The part of the settings that a running program does not take over.
   needsRestart = settings: builtins.toJSON (
-    removeAttrs settings [ "channel" "upstream" "trusted_keys" ]
-    // { swarm = removeAttrs settings.swarm [ "share" "networks" "upload_limit" "peer_upload_limit" "upload_slots" "schedule" "peers" "trackers" ]; }
+    removeAttrs settings [ "channel" "upstream" "trusted_keys" "netrc" ]
+    // {
+      swarm = removeAttrs settings.swarm [
+        "share"
+        "networks"
+        "upload_limit"
+        "peer_upload_limit"
+        "upload_slots"
+        "connections"
+        "schedule"
+        "peers"
+        "trackers"
+      ];
+    }
+    // lib.optionalAttrs (settings ? shim) { shim = removeAttrs settings.shim [ "expressions" ]; }
   );
 
   # The second says why a file is refused where somebody reloads; the program goes on with the one before.

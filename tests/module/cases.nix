@@ -42,6 +42,29 @@ in
       ];
     };
 
+    # What a running program takes over, and what it does not; all else as in `agent`.
+    agentReloaded = agent {
+      channels = [ channel link ];
+      share = "off";
+      uploadLimit = "3MB/s";
+      upstreams = [ ];
+      settings = {
+        netrc = "/etc/nix/other-netrc";
+        trusted_keys = [ coveredKey ];
+        shim.expressions = true;
+        swarm = {
+          connections = 100;
+          networks = [ "10.1.0.0/16" ];
+          peer_upload_limit = "1MB/s";
+          peers = [ "192.0.2.7:6881" ];
+          schedule = [{ from = "22:00"; to = "07:00"; upload_limit = "20MB/s"; }];
+          trackers = [ "udp://192.0.2.8:6969" ];
+          upload_slots = 4;
+        };
+      };
+    };
+    agentRestarted = agent { channels = [ channel ]; share = "public"; uploadLimit = "2MB/s"; settings.swarm.listen = "[::]:7000"; };
+
     # settings, leaf by leaf.
     leaves = agent {
       channels = [ channel ];

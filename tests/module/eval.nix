@@ -29,6 +29,8 @@ let
 
   report = { config, options, ... }: {
     units = lib.mapAttrs (_: unit: unit.text) (isOurs config.systemd.units);
+    # Where one of these differs, the unit is restarted.
+    restartTriggers = lib.mapAttrs (_: service: service.restartTriggers) (isOurs config.systemd.services);
     # The text of the script that a unit starts.
     scripts = lib.mapAttrs (_: service: service.script) (lib.filterAttrs (_: service: service.script != "") (isOurs config.systemd.services));
     nixConf = lib.filter (line: line != "") (lib.splitString "\n" config.environment.etc."nix/nix.conf".source.text);

@@ -35,6 +35,7 @@ fn the_program_reads_what_the_module_writes() {
         ),
         ("agentAlone", "agent", "share = lan"),
         ("agentByLink", "agent", "2 channels"),
+        ("agentReloaded", "agent", "2 channels"),
         ("leaves", "agent", "share = public"),
         ("noUpstreams", "agent", "0 upstreams"),
         ("otherCaches", "agent", "3 upstreams"),

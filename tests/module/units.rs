@@ -183,3 +183,19 @@ fn units_follow_the_options() {
     // The agent has no user of its own.
     assert_eq!(evaluation.case("agent")["users"], json!([]));
 }
+
+/// In step with `needing_restart` of the program.
+#[test]
+fn what_a_running_program_takes_over_restarts_nothing() {
+    let Some(evaluation) = Evaluation::get("what_a_running_program_takes_over_restarts_nothing")
+    else {
+        return;
+    };
+    let triggers = |case: &str| {
+        let triggers = &evaluation.case(case)["restartTriggers"]["narswarm-agent"];
+        assert_eq!(triggers.as_array().unwrap().len(), 1, "{case}: {triggers}");
+        triggers[0].as_str().unwrap().to_owned()
+    };
+    assert_eq!(triggers("agentReloaded"), triggers("agent"));
+    assert_ne!(triggers("agentRestarted"), triggers("agent"));
+}
