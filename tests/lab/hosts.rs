@@ -15,6 +15,8 @@ use super::Place;
 const NETNS: &str = "/etc/netns";
 /// Nobody has this address: a resolver that asks it waits until it gives up.
 const NAMESERVER: &str = "nameserver 10.77.0.250\n";
+/// Of the network namespace that writes to it.
+const FORWARDS: &str = "/proc/sys/net/ipv4/ip_forward";
 /// Before the id of the process that made a namespace.
 const PREFIX: &str = "nsw-";
 
@@ -84,7 +86,8 @@ impl Hosts {
         give(&inner, "eth0", self.address_behind(k));
         let route = ["route", "add", "default", "via"];
         ip(&[&["-n", &inner], &route[..], &[&gateway.to_string()]].concat());
-        self.run(k, "sysctl", &["-q", "-w", "net.ipv4.ip_forward=1"]);
+        let forwards = self.place(k).run(|| fs::write(FORWARDS, "1"));
+        forwards.unwrap();
         match way {
             Way::Nat => {
                 self.run(k, "nft", &["add", "table", "ip", "nat"]);

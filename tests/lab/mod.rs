@@ -11,7 +11,7 @@ mod publication;
 
 pub use hosts::{Hosts, Way};
 pub use narswarm::{Outcome, PROGRAM, narswarm};
-pub use need::Need;
+pub use need::{Need, is_installed, is_root};
 pub use nix::{Nix, make_writable, store_path};
 pub use place::Place;
 pub use publication::{Keys, Publication, Release};

@@ -66,7 +66,7 @@ impl Need {
     }
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
@@ -75,7 +75,8 @@ fn is_root() -> bool {
 fn namespaces_work() -> bool {
     static WORK: OnceLock<bool> = OnceLock::new();
     *WORK.get_or_init(|| {
-        let probe = format!("nsw-probe-{}", std::process::id());
+        // Named like the namespaces of `Hosts`: nobody sweeps it while this process lives.
+        let probe = format!("nsw-{}-probe", std::process::id());
         succeeds("ip", &["netns", "add", &probe]) && succeeds("ip", &["netns", "del", &probe])
     })
 }
@@ -85,7 +86,7 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-fn is_installed(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

@@ -128,9 +128,11 @@ struct Found {
 }
 
 impl Found {
+    /// NaN when nothing was found.
     fn percentile(&self, percent: usize) -> f64 {
-        let at = (self.times.len() * percent / 100).min(self.times.len() - 1);
-        self.times[at]
+        let last = self.times.len().saturating_sub(1);
+        let at = (self.times.len() * percent / 100).min(last);
+        self.times.get(at).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -154,7 +156,8 @@ impl Lab<'_> {
             };
             agents.push(self.start(who, Role::Agent, held(who), &known).await);
         }
-        let neighbours = settle(&agents).await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let neighbours = settle(&client, &agents).await;
         let mut asks = Vec::new();
         for path in 0..(AGENTS + boxes.len()) * NARS_EACH {
             let holder = path / NARS_EACH;
@@ -166,7 +169,6 @@ impl Lab<'_> {
         // In no order.
         asks.sort_by_cached_key(|_| self.random.next());
         let asked = asks.len();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let fetches =
             futures_util::stream::iter(asks).map(|(shim, path)| fetch(&client, shim, path));
         let times: Vec<Option<f64>> = fetches.buffer_unordered(PARALLEL).collect().await;
@@ -230,16 +232,15 @@ impl Lab<'_> {
 }
 
 /// Waits until nearly all have neighbours enough; returns how many they have on average.
-async fn settle(agents: &[Node]) -> f64 {
+async fn settle(client: &reqwest::Client, agents: &[Node]) -> f64 {
     let start = Instant::now();
     loop {
         tokio::time::sleep(PAUSE).await;
         let mut counts = Vec::new();
         for agent in agents {
             let url = format!("http://{}/status.json", agent.run_file().shim);
-            let status: Value =
-                serde_json::from_str(&reqwest::get(url).await.unwrap().text().await.unwrap())
-                    .unwrap();
+            let answer = client.get(url).send().await.unwrap();
+            let status: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
             counts.push(status["swarm"]["neighbours"].as_u64().unwrap());
         }
         let settled = counts.iter().filter(|count| **count >= ENOUGH).count();

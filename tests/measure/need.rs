@@ -1,11 +1,12 @@
 //! What a measurement needs beyond the toolchain: it stops and names what is missing.
 
-use std::process::{Command, exit};
+use std::process::exit;
+
+use crate::lab::{is_installed, is_root};
 
 /// A program, and the Debian package that has it.
 pub fn program(name: &str, package: &str) {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|directory| directory.join(name).is_file()) {
+    if !is_installed(name) {
         stop(&format!(
             "{name} is not installed: apt-get install {package}"
         ));
@@ -14,8 +15,7 @@ pub fn program(name: &str, package: &str) {
 
 /// Namespaces and links are made by root alone.
 pub fn root() {
-    let id = Command::new("id").arg("-u").output();
-    if !id.is_ok_and(|output| output.stdout.trim_ascii() == b"0") {
+    if !is_root() {
         stop("network namespaces need root");
     }
 }

@@ -10,8 +10,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use crate::lab::Place;
+use crate::lab::make_writable;
 use crate::need;
-use crate::nix_copy::make_writable;
 
 /// Another `nix-store` than the one in PATH.
 const PROGRAM: &str = "NARSWARM_NIX_STORE";

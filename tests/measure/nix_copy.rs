@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use async_compression::{Level, tokio::bufread::XzEncoder};
 use narswarm::nix::{Narinfo, nar::Limits};
 use narswarm::store::restore;
 use tokio::io::AsyncReadExt;
+
+use crate::lab::make_writable;
 
 /// libarchive's, and so Nix's, when `compression-level` is not given.
 const ZSTD_LEVEL: i32 = 3;
@@ -124,9 +126,4 @@ impl Drop for RealNix {
     fn drop(&mut self) {
         make_writable(self.directory.path());
     }
-}
-
-/// Stores are read-only, and so could not be removed.
-pub fn make_writable(path: &Path) {
-    let _ = Command::new("chmod").args(["-R", "u+w"]).arg(path).output();
 }
