@@ -152,7 +152,9 @@ fn insert_pair(connection: &mut Connection, pair: u64) {
 
 /// Runs as nobody, started by the tests below.
 #[test]
-#[ignore = "it is the child of the other tests"]
+#[ignore = "no test but the reader of others; run as nobody by nobody_holds_the_database, \
+            an_idle_writer_holds_the_database, a_writer_was_killed, root_read_before, unpacking_without_rights, \
+            a_writer_stays, writers_come_and_go, writers_come_and_go_without_rest, a_database_that_nobody_may_read"]
 fn child() {
     let (Ok(root), Ok(task)) = (env::var(ROOT), env::var(TASK)) else {
         return;

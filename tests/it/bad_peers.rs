@@ -33,7 +33,16 @@ fn an_upstream_replaces_a_bad_peer() {
             .peer(peer.address);
         let agent = Node::start(&agent);
         assert_eq!(get(agent.shim, &lone.path().narinfo()).status, 200);
+        if manner != Manner::Noise {
+            agent.wait("peer that answers", |s| s["swarm"]["reachable"] == 1);
+        }
         lone.check_within(&agent, REPLACED);
+        if matches!(
+            manner,
+            Manner::Garbage | Manner::Vanishes(_) | Manner::Slow(_)
+        ) {
+            assert!(peer.sent() > 0, "{manner:?}: the peer was not asked");
+        }
     }
 }
 

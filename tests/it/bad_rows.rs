@@ -1,24 +1,19 @@
 //! A row counts only with a signature that Nix would accept, and a channel that lies cannot hide one that does not.
 
 use crate::lab::{
-    Closure, Forgery, Keys, Need, Nix, Node, NodeConfig, Publication, Release, Scratch, get,
-    narswarm,
+    Channel, Closure, Forgery, Keys, Node, NodeConfig, Publication, Release, Scratch, get, narswarm,
 };
 
 #[test]
 fn rows_without_a_trusted_signature_are_not_served() {
-    if !Need::all(
-        "rows_without_a_trusted_signature_are_not_served",
-        &[Need::NIX],
-    ) {
+    let test = "rows_without_a_trusted_signature_are_not_served";
+    let Some(channel) = Channel::small(test, &[]) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
-    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
-    let seedbox = Node::start(&seedbox.follow(&publication));
+    };
+    let (scratch, closure) = (&channel.scratch, channel.closure);
+    let seedbox = Node::start(&channel.seedbox("seedbox"));
     // A key of the same name, and one of another.
-    let stranger = Keys::make(&nix, &scratch.path("stranger")).narinfo;
+    let stranger = Keys::make(&channel.nix, &scratch.path("stranger")).narinfo;
     let other = stranger.replace("lab-narinfo-1", "other-1");
     for (name, trusted) in [
         ("stranger", Some(&stranger)),
@@ -29,7 +24,7 @@ fn rows_without_a_trusted_signature_are_not_served() {
             scratch.path(&format!("agent-{name}")),
             &scratch.path("store"),
         );
-        let agent = agent.follow(&publication).peer(seedbox.peer);
+        let agent = agent.follow(&channel.publication).peer(seedbox.peer);
         let config = trusted.iter().fold(agent, |agent, key| agent.trust(key));
         let agent = Node::start(&config);
         assert_eq!(
@@ -63,11 +58,10 @@ fn rows_without_a_trusted_signature_are_not_served() {
 /// No signature covers it, and Nix would refuse the path for it.
 #[test]
 fn a_forged_content_address_is_not_passed_on() {
-    if !Need::all("a_forged_content_address_is_not_passed_on", &[Need::NIX]) {
+    let Some(channel) = Channel::small("a_forged_content_address_is_not_passed_on", &[]) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
+    };
+    let publication = &channel.publication;
     let forgery = Forgery {
         directory: publication.out.clone(),
     };
@@ -76,11 +70,9 @@ fn a_forged_content_address_is_not_passed_on() {
             row.ca = Some(format!("fixed:r:sha256:{}", "0".repeat(52)));
         }
     });
-    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
-    let agent = agent.follow(&publication).trust(&publication.keys.narinfo);
-    let agent = Node::start(&agent);
+    let agent = Node::start(&channel.agent("agent"));
     agent.wait_for_channel();
-    let answer = get(agent.shim, &closure.top().narinfo());
+    let answer = get(agent.shim, &channel.closure.top().narinfo());
     assert_eq!(answer.status, 200);
     assert!(!answer.text().contains("CA:"), "{}", answer.text());
 }
@@ -107,26 +99,24 @@ fn liar(closure: &Closure, keys: &Keys, scratch: &Scratch) -> Publication {
 
 #[test]
 fn a_lying_channel_cannot_hide_an_honest_one() {
-    if !Need::all("a_lying_channel_cannot_hide_an_honest_one", &[Need::NIX]) {
+    let Some(channel) = Channel::small("a_lying_channel_cannot_hide_an_honest_one", &[]) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let honest = Publication::of(&nix, closure, scratch.root());
+    };
+    let (nix, scratch, closure) = (&channel.nix, &channel.scratch, channel.closure);
+    let honest = &channel.publication;
     // Both sign paths with the same key, as the same upstream would have.
     let liar_keys = Keys {
         narinfo_secret: honest.keys.narinfo_secret.clone(),
-        ..Keys::make(&nix, &scratch.path("liar-keys"))
+        ..Keys::make(nix, &scratch.path("liar-keys"))
     };
-    let liar = liar(closure, &liar_keys, &scratch);
-    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
-    let seedbox = Node::start(&seedbox.follow(&honest));
+    let liar = liar(closure, &liar_keys, scratch);
+    let seedbox = Node::start(&channel.seedbox("seedbox"));
     seedbox.wait_for_offer(closure.paths.len());
     for (name, channels) in [
-        ("liar-first", [&liar, &honest]),
-        ("liar-last", [&honest, &liar]),
+        ("liar-first", [&liar, honest]),
+        ("liar-last", [honest, &liar]),
     ] {
-        let agent = NodeConfig::agent(scratch.path(name), &scratch.path("store"));
-        let agent = agent.trust(&honest.keys.narinfo).peer(seedbox.peer);
+        let agent = channel.stranger(name).peer(seedbox.peer);
         let agent = Node::start(
             &channels
                 .iter()

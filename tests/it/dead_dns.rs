@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Closure, Hosts, Need, Nix, Node, NodeConfig, Publication, Scratch, Substitution};
+use crate::lab::{Channel, Hosts, Need, Node, NodeConfig, Scratch};
 
 /// A path that nobody has.
 const NOWHERE: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
@@ -10,53 +10,35 @@ const NOWHERE: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
 const FIRST: Duration = Duration::from_secs(9);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-fn needs(test: &str) -> bool {
-    Need::all(test, &[Need::NIX, Need::Namespaces])
-}
-
 /// Origin, second and third machine on hosts 1 to 3; even the manifest comes through the swarm.
 #[test]
 fn three_machines_without_dns() {
-    if !needs("three_machines_without_dns") {
+    let Some(channel) = Channel::small("three_machines_without_dns", &[Need::Namespaces]) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    };
+    let (publication, paths) = (&channel.publication, channel.closure.paths.len());
     let hosts = Hosts::new(3);
-    let publication = Publication::of(&nix, closure, scratch.root());
     let resolves = hosts
         .place(1)
         .command("getent")
         .args(["-s", "hosts:files", "ahosts", "cache.nixos.org"])
         .output();
     assert!(!resolves.unwrap().status.success(), "a name resolves here");
-    let origin = NodeConfig::store_seedbox(scratch.path("origin"), &closure.root);
-    let origin = origin.listen(hosts.address(1)).follow(&publication);
+    let origin = channel.seedbox("origin").listen(hosts.address(1));
     let origin = Node::start_in(&hosts.place(1), &origin);
-    origin.wait_for_offer(closure.paths.len());
+    origin.wait_for_offer(paths);
 
     let fetch = |k: u8, from: &Node| {
-        let (name, place) = (format!("machine-{k}"), hosts.place(k));
-        let store = scratch.path(&format!("{name}-store"));
-        let magnet = publication.text("magnet");
-        let agent = NodeConfig::agent(scratch.path(&name), &store)
+        let agent = channel
+            .stranger(&format!("machine-{k}"))
             .listen(hosts.address(k))
             .peer(from.peer)
-            .follow_at(&publication, magnet)
-            .trust(&publication.keys.narinfo)
+            .follow_at(publication, publication.text("magnet"))
             .upstream("http://cache.example.invalid", &publication.keys.narinfo);
-        let agent = Node::start_in(&place, &agent);
+        let agent = Node::start_in(&hosts.place(k), &agent);
         agent.wait_for_channel();
-        let key = &publication.keys.narinfo;
-        let substitution = Substitution {
-            nix: &nix,
-            place: &place,
-            shim: agent.shim,
-            key,
-            to: &store,
-        };
-        substitution.fetch(closure);
-        assert_eq!(agent.bytes("swarm"), closure.nar_bytes());
-        agent.wait_for_offer(closure.paths.len());
+        channel.fetch_from_swarm(&agent);
+        agent.wait_for_offer(paths);
         agent
     };
     let second = fetch(2, &origin);
@@ -67,7 +49,8 @@ fn three_machines_without_dns() {
 
 #[test]
 fn an_upstream_that_cannot_be_resolved_costs_five_seconds_once() {
-    if !needs("an_upstream_that_cannot_be_resolved_costs_five_seconds_once") {
+    let test = "an_upstream_that_cannot_be_resolved_costs_five_seconds_once";
+    if !Need::all(test, &[Need::Namespaces]) {
         return;
     }
     resolves_nothing(&Hosts::new(1));
@@ -77,7 +60,7 @@ fn an_upstream_that_cannot_be_resolved_costs_five_seconds_once() {
 #[test]
 fn a_resolver_that_swallows_questions_costs_five_seconds_once() {
     let test = "a_resolver_that_swallows_questions_costs_five_seconds_once";
-    if !needs(test) || !Need::all(test, &[Need::Program("nft")]) {
+    if !Need::all(test, &[Need::Namespaces, Need::Program("nft")]) {
         return;
     }
     let hosts = Hosts::new(2);

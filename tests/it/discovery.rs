@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::lab::{
-    Closure, Hosts, Keys, Need, Nix, Node, NodeConfig, Outcome, PROGRAM, Publication, Release,
-    Scratch,
+    Channel, Closure, Hosts, Keys, Need, Nix, Node, NodeConfig, Outcome, PROGRAM, Release, Scratch,
 };
 
 const PORT: u16 = 6881;
@@ -143,26 +142,17 @@ fn publish_puts_the_pointer_into_the_dht() {
 /// Nobody is configured, no tracker, no DHT, no address in the link: the bridge is enough.
 #[test]
 fn multicast_is_enough_on_a_lan() {
-    let name = "multicast_is_enough_on_a_lan";
-    if !Need::all(name, &[Need::NIX, Need::Namespaces]) {
+    let needs = [Need::Namespaces];
+    let Some(channel) = Channel::small("multicast_is_enough_on_a_lan", &needs) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    };
     let hosts = Hosts::new(2);
-    let publication = Publication::of(&nix, closure, scratch.root());
-    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root)
-        .follow(&publication)
-        .listen(hosts.address(1))
-        .lsd();
+    let seedbox = channel.seedbox("seedbox").listen(hosts.address(1)).lsd();
     let _seedbox = Node::start_in(&hosts.place(1), &seedbox);
-    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-        .link(publication.text("link"))
-        .trust(&publication.keys.narinfo)
-        .listen(hosts.address(2))
-        .lsd();
+    let agent = channel.linked("agent").listen(hosts.address(2)).lsd();
     let agent = Node::start_in(&hosts.place(2), &agent);
     let status = agent.wait_for_channel();
     assert_eq!(status["swarm"]["lsd"], true, "{status}");
-    let path = closure.inner();
+    let path = channel.closure.inner();
     assert_eq!(agent.get(&path.nar()).body.len() as u64, path.nar_size);
 }

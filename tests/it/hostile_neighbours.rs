@@ -1,14 +1,11 @@
 //! A neighbour that lies, floods or tells of machines that do not exist costs little: what is there is still found, and
 //! it is left alone.
 
-use std::{
-    io::Read,
-    net::{IpAddr, TcpListener},
-    time::Duration,
-};
+use std::{io::Read, net::TcpListener, time::Duration};
 
 use crate::lab::{
-    Channel, Node, TopicPeer, answer_for_the_topic_only, connect_silently, topic, wait_for,
+    Channel, Node, TopicPeer, answer_for_the_topic_only, connect_silently, raw_host, topic,
+    wait_for,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -118,8 +115,7 @@ fn silent_visitors_do_not_close_the_door_to_others() {
     let silent: Vec<_> = (0..SILENT).filter_map(connect).collect();
     assert!(!silent.is_empty());
     // Another machine, as far as the agent sees.
-    let other = IpAddr::from([127, 0, 0, 2]);
-    let mut other = TopicPeer::connect_from(other, lab.agent.peer, topic, SILENT);
+    let mut other = TopicPeer::connect_from(raw_host(2), lab.agent.peer, topic, SILENT);
     other.say_hello(0, &[]);
     assert!(other.hear("hello").is_some());
     assert!(silent.len() < usize::from(SILENT));

@@ -1,10 +1,10 @@
 //! While nobody downloads, a seeder gets to know the info dicts of what is installed: it can then make any piece at once.
 
-use std::time::Duration;
+use std::{fs::OpenOptions, os::unix::fs::FileExt as _, time::Duration};
 
 use narswarm::catalog::InfoDicts;
 
-use crate::lab::{LoneNar, Node, RawPeer, raw_host, wait_for};
+use crate::lab::{LoneNar, Node, RawPeer, make_writable, raw_host, wait_for};
 
 /// Two frames.
 const SIZE: u64 = 6_000_000;
@@ -29,8 +29,12 @@ fn info_dicts_are_known_before_anybody_asks() {
         Some(&*lone.payload.info)
     );
     assert_eq!(seedbox.bytes("uploaded"), 0);
-    // It is kept, and good for any piece.
+    // It is kept, and good for any piece: from the store it could not be made again, of which the first frame is spoilt.
     seedbox.stop();
+    let file = lone.file();
+    make_writable(&file);
+    let opened = OpenOptions::new().write(true).open(&file).unwrap();
+    opened.write_all_at(&[0; 5000], 1000).unwrap();
     let seedbox = Node::start(&config);
     seedbox.wait_for_offer(1);
     let info = &lone.payload.info;

@@ -1,10 +1,6 @@
 //! What the store does not have, or not as the row says, is not offered: the rest goes on.
 
-use std::{
-    fs::{self, OpenOptions},
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs::OpenOptions, os::unix::fs::FileExt as _, path::Path};
 
 use crate::lab::{
     Closure, LoneNar, Need, Nix, Node, NodeConfig, Publication, RawPeer, Release, Scratch, get,
@@ -26,12 +22,8 @@ fn an_altered_path_is_withdrawn_before_a_wrong_byte_leaves() {
     let mut peer = meet().unwrap();
     assert!(peer.piece(0, piece).unwrap() == lone.payload.bytes[..piece as usize]);
 
-    let path = lone
-        .closure
-        .root
-        .join(lone.closure.top.trim_start_matches('/'));
-    make_writable(&path);
-    let file = largest_file(&path);
+    let file = lone.file();
+    make_writable(&file);
     let length = file.metadata().unwrap().len();
     let opened = OpenOptions::new().write(true).open(&file).unwrap();
     opened.write_all_at(b"altered", length - 100).unwrap();
@@ -124,24 +116,4 @@ fn copy(from: &Path, to: &Path) {
         .arg(to)
         .status();
     assert!(status.unwrap().success());
-}
-
-fn largest_file(path: &Path) -> PathBuf {
-    if path.is_file() {
-        return path.to_owned();
-    }
-    let mut files: Vec<PathBuf> = Vec::new();
-    let mut directories = vec![path.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap().flatten() {
-            match entry.file_type().unwrap().is_dir() {
-                true => directories.push(entry.path()),
-                false => files.push(entry.path()),
-            }
-        }
-    }
-    files
-        .into_iter()
-        .max_by_key(|file| file.metadata().map_or(0, |m| m.len()))
-        .unwrap()
 }

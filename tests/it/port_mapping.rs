@@ -2,13 +2,9 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::lab::{
-    ChildProcess, Closure, Hosts, Need, Nix, Node, NodeConfig, Publication, Scratch, Substitution,
-    Way,
-};
+use crate::lab::{Channel, ChildProcess, Hosts, Need, Node, Way};
 
-const NEEDS: [Need; 4] = [
-    Need::NIX,
+const NEEDS: [Need; 3] = [
     Need::Namespaces,
     Need::Program("nft"),
     Need::Program("miniupnpd"),
@@ -45,39 +41,28 @@ fn router(hosts: &Hosts, k: u8, directory: PathBuf) -> ChildProcess {
 
 #[test]
 fn the_router_is_asked_for_a_way_in() {
-    if !Need::all("the_router_is_asked_for_a_way_in", &NEEDS) {
+    let Some(channel) = Channel::small("the_router_is_asked_for_a_way_in", &NEEDS) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
+    };
     let mut hosts = Hosts::new(2);
     let inside = hosts.behind(2, Way::Nat);
-    let _router = router(&hosts, 2, scratch.directory("router"));
-    let holder = NodeConfig::store_seedbox(scratch.path("holder"), &closure.root)
-        .follow(&publication)
+    let _router = router(&hosts, 2, channel.scratch.directory("router"));
+    let holder = channel
+        .seedbox("holder")
         .upnp()
         .share("public")
         .listen(hosts.address_behind(2))
         .port(PORT);
     let holder = Node::start_in(&inside, &holder);
-    holder.wait_for_offer(closure.paths.len());
+    holder.wait_for_offer(channel.closure.paths.len());
 
     // It knows the router's address, and the holder knows nobody.
-    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-        .follow(&publication)
-        .trust(&publication.keys.narinfo)
+    let agent = channel
+        .agent("agent")
         .listen(hosts.address(1))
         .peer((hosts.address(2), PORT).into());
     let agent = Node::start_in(&hosts.place(1), &agent);
     agent.wait("neighbour", |s| s["swarm"]["neighbours"] == 1);
-    let substitution = Substitution {
-        nix: &nix,
-        place: &hosts.place(1),
-        shim: agent.shim,
-        key: &publication.keys.narinfo,
-        to: &scratch.path("store"),
-    };
-    substitution.fetch(closure);
-    assert_eq!(agent.bytes("swarm"), closure.nar_bytes());
+    channel.fetch_from_swarm(&agent);
     assert!(holder.bytes("uploaded") > 0);
 }

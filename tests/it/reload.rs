@@ -13,37 +13,7 @@ use std::{
 use ::narswarm::nix::PublicKey;
 use data_encoding::HEXLOWER;
 
-use crate::lab::{
-    Closure, HttpServer, Need, Nix, Node, NodeConfig, Publication, Scratch, get, narswarm,
-};
-
-struct Lab {
-    scratch: Scratch,
-    publication: Publication,
-    closure: &'static Closure,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-        let publication = Publication::of(&nix, closure, scratch.root());
-        Self {
-            scratch,
-            publication,
-            closure,
-        }
-    }
-
-    fn agent(&self, name: &str) -> NodeConfig {
-        let store = self.scratch.path(&format!("{name}-store"));
-        NodeConfig::agent(self.scratch.path(name), &store).trust(&self.publication.keys.narinfo)
-    }
-
-    fn origin(&self) -> NodeConfig {
-        let origin = NodeConfig::store_seedbox(self.scratch.path("origin"), &self.closure.root);
-        origin.follow(&self.publication)
-    }
-}
+use crate::lab::{Channel, HttpServer, Node, get, narswarm};
 
 fn spoil(file: &Path) {
     fs::write(file, "[swarm]\nshare = \"everybody\"\n").unwrap();
@@ -51,19 +21,21 @@ fn spoil(file: &Path) {
 
 #[test]
 fn a_new_configuration_is_taken_over() {
-    if !Need::all("a_new_configuration_is_taken_over", &[Need::NIX]) {
+    let Some(channel) = Channel::small("a_new_configuration_is_taken_over", &[]) else {
         return;
-    }
-    let lab = Lab::new();
-    let upstream = HttpServer::directory(&lab.scratch.directory("upstream"));
-    let (empty, path) = (lab.agent("agent"), lab.closure.top().narinfo());
+    };
+    let upstream = HttpServer::directory(&channel.scratch.directory("upstream"));
+    let (empty, path) = (channel.stranger("agent"), channel.closure.top().narinfo());
     let node = Node::start(&empty);
     assert_eq!(get(node.shim, &path).status, 404);
 
     // A channel and an upstream more.
     let url = format!("{}/", upstream.url().trim_end_matches('/'));
-    let key = &lab.publication.keys.narinfo;
-    let full = empty.clone().follow(&lab.publication).upstream(&url, key);
+    let key = &channel.publication.keys.narinfo;
+    let full = empty
+        .clone()
+        .follow(&channel.publication)
+        .upstream(&url, key);
     let file = full.write();
     node.hang_up();
     let status = node.wait_for_channel();
@@ -83,13 +55,13 @@ fn a_new_configuration_is_taken_over() {
     assert!(page.contains("the configuration is refused"), "{page}");
 
     // Neither does one with a channel that cannot be kept: not even its upstreams count.
-    let key: PublicKey = lab.publication.keys.channel.parse().unwrap();
+    let key: PublicKey = channel.publication.keys.channel.parse().unwrap();
     let shelf = format!("channels/blocked-{}", HEXLOWER.encode(&key.bytes()[..4]));
     fs::write(node.state().join(shelf), "in the way").unwrap();
     let blocked = full.clone();
     blocked
         .channel("blocked", &key.to_string(), "/nowhere")
-        .upstream("http://127.0.0.1:9/", &lab.publication.keys.narinfo)
+        .upstream("http://127.0.0.1:9/", &channel.publication.keys.narinfo)
         .write();
     node.hang_up();
     let status = node.wait("another refusal", |status| {
@@ -118,12 +90,11 @@ fn a_new_configuration_is_taken_over() {
 
 #[test]
 fn share_off_ends_uploads_and_stays() {
-    if !Need::all("share_off_ends_uploads_and_stays", &[Need::NIX]) {
+    let Some(channel) = Channel::small("share_off_ends_uploads_and_stays", &[]) else {
         return;
-    }
-    let lab = Lab::new();
+    };
     // Slow enough to be in the middle of it.
-    let origin_config = lab.origin().upload_limit("300kB/s");
+    let origin_config = channel.seedbox("origin").upload_limit("300kB/s");
     let origin = Node::start(&origin_config);
     let state = origin.state().to_str().unwrap().to_owned();
     let share = |choice: &str| {
@@ -131,10 +102,10 @@ fn share_off_ends_uploads_and_stays() {
             .success()
             .stdout
     };
-    let agent = |name: &str, peer| lab.agent(name).follow(&lab.publication).peer(peer);
+    let agent = |name: &str, peer| channel.agent(name).peer(peer);
 
     let slow = Node::start(&agent("slow", origin.peer));
-    let nar = lab.closure.top().nar();
+    let nar = channel.closure.top().nar();
     let shim = slow.shim;
     let fetching = thread::spawn(move || {
         // It is cut off, whenever that is noticed.
@@ -178,8 +149,8 @@ fn share_off_ends_uploads_and_stays() {
     assert_eq!(said.trim(), "share = lan, as configured");
     let fast = Node::start(&agent("fast", origin.peer));
     fast.wait_for_channel();
-    let response = fast.get(&lab.closure.top().nar());
-    assert_eq!(response.body.len() as u64, lab.closure.top().nar_size);
+    let response = fast.get(&channel.closure.top().nar());
+    assert_eq!(response.body.len() as u64, channel.closure.top().nar_size);
     // Nobody runs: it counts from the next start on.
     origin.stop();
     assert!(share("public").contains("next start"));

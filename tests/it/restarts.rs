@@ -3,28 +3,23 @@
 use std::{fs, thread};
 
 use crate::lab::{
-    Answer, Closure, HttpServer, Keys, Need, Nix, Node, NodeConfig, Place, Publication, Release,
-    Scratch, Substitution, get,
+    Answer, Channel, Closure, HttpServer, Keys, Need, Nix, Node, NodeConfig, Place, Publication,
+    Release, Scratch, Substitution, get,
 };
 
 #[test]
 fn a_restart_binds_with_the_catalog_from_disk() {
-    if !Need::all("a_restart_binds_with_the_catalog_from_disk", &[Need::NIX]) {
+    let Some(channel) = Channel::small("a_restart_binds_with_the_catalog_from_disk", &[]) else {
         return;
-    }
-    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-    let publication = Publication::of(&nix, closure, scratch.root());
-    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
-    let seedbox = Node::start(&seedbox.follow(&publication));
+    };
+    let (nix, closure) = (&channel.nix, channel.closure);
+    let seedbox = Node::start(&channel.seedbox("seedbox"));
     seedbox.wait_for_offer(closure.paths.len());
-    let config = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-        .follow(&publication)
-        .trust(&publication.keys.narinfo)
-        .peer(seedbox.peer);
+    let config = channel.agent("agent").peer(seedbox.peer);
     let before = Node::start(&config).status();
     assert_eq!(before["channels"][0]["state"], "ok");
     // The second start finds neither the directory nor, the power having gone, anything that was put in order.
-    fs::rename(&publication.out, scratch.path("gone")).unwrap();
+    fs::rename(&channel.publication.out, channel.scratch.path("gone")).unwrap();
     let agent = Node::start(&config);
     // At once: no waiting here.
     assert_eq!(get(agent.shim, &closure.top().narinfo()).status, 200);

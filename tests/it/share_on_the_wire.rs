@@ -1,21 +1,28 @@
 //! `share = "lan"`, looked at from the wire: machines of one network serve each other, and nobody beyond it.
 
-use crate::lab::{Channel, Hosts, Need, Node, Way};
+use std::time::Duration;
+
+use crate::lab::{Channel, Hosts, Need, Node, Way, wait_for};
 
 const NEEDS: [Need; 2] = [Need::Namespaces, Need::Program("nft")];
 /// Headers of IP and TCP with all options that Linux sets: what is longer carries something.
 const HEADERS: &str = "80";
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Counts, on host `k`, the packets with content that leave it for another network.
+/// Counts, on host `k`, the packets with content that leave it for another network and for its own; and those of any kind
+/// that leave it for the other one, so that it is seen whether anybody there has asked.
 fn count(hosts: &Hosts, k: u8) {
     let nft = |arguments: &[&str]| hosts.run(k, "nft", arguments);
     nft(&["add", "table", "ip", "wire"]);
     nft(&["add", "counter", "ip", "wire", "beyond"]);
     nft(&["add", "counter", "ip", "wire", "near"]);
+    nft(&["add", "counter", "ip", "wire", "reached"]);
     let hook = "{ type filter hook output priority 0 ; }";
     nft(&["add", "chain", "ip", "wire", "out", hook]);
     let rule = ["add", "rule", "ip", "wire", "out", "ip", "daddr"];
     let long = ["ip", "length", ">", HEADERS, "counter", "name"];
+    let any = ["10.88.0.0/16", "counter", "name", "reached"];
+    nft(&[&rule[..], &any].concat());
     nft(&[&rule[..], &["10.88.0.0/16"], &long, &["beyond"]].concat());
     nft(&[&rule[..], &["10.77.0.0/24"], &long, &["near"]].concat());
 }
@@ -60,6 +67,9 @@ fn a_lan_serves_itself_and_nobody_beyond() {
     assert_eq!(stranger.get(&closure.top().nar()).status, 404);
     assert_eq!(stranger.status()["swarm"]["neighbours"], 0);
     for k in [1, 2] {
+        wait_for("answer to the stranger's SYN", PATIENCE, || {
+            (packets(&hosts, k, "reached") > 0).then_some(())
+        });
         assert!(packets(&hosts, k, "near") > 0);
         assert_eq!(packets(&hosts, k, "beyond"), 0);
     }

@@ -1,7 +1,15 @@
 //! Any BitTorrent client fetches our payloads from our seeder, and our agent fetches what only such a client seeds: by
 //! magnet link, by .torrent, after a kill in the middle, two of them at once.
 
-use std::{collections::HashSet, fs, panic::catch_unwind, path::PathBuf, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    fs,
+    net::{SocketAddr, TcpStream},
+    panic::catch_unwind,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use crate::lab::{
     Hosts, LoneNar, Need, Node, NodeConfig, PORT, Stock, StockClient, narswarm, request_in,
@@ -51,8 +59,7 @@ impl Scene {
 
     /// The magnet link and the .torrent, as a person makes them, with `tracker`.
     fn links(&self, tracker: &str) -> (String, String) {
-        let closure = &self.lone.closure;
-        let path = closure.root.join(closure.top.trim_start_matches('/'));
+        let path = self.lone.file();
         let torrent = self
             .lone
             .scratch
@@ -120,12 +127,34 @@ impl Scene {
 
     /// Bytes that came to the origin's host.
     fn received(&self) -> u64 {
-        let counter = "/sys/class/net/eth0/statistics/rx_bytes";
-        self.hosts
-            .run(ORIGIN, "cat", &[counter])
-            .trim()
-            .parse()
-            .unwrap()
+        self.counted(ORIGIN, "rx_bytes")
+    }
+
+    /// Bytes that host `k` sent.
+    fn sent(&self, k: u8) -> u64 {
+        self.counted(k, "tx_bytes")
+    }
+
+    fn counted(&self, k: u8, counter: &str) -> u64 {
+        let counter = format!("/sys/class/net/eth0/statistics/{counter}");
+        let count = self.hosts.run(k, "cat", &[&counter]);
+        count.trim().parse().unwrap()
+    }
+
+    /// Host `k` sends no faster than this from now on.
+    fn slow_down(&self, k: u8) {
+        let shaping = "qdisc add dev eth0 root tbf rate 8mbit burst 32k latency 100ms";
+        let words: Vec<&str> = shaping.split(' ').collect();
+        self.hosts.run(k, "tc", &words);
+    }
+
+    /// Until the client on host `k` takes connections.
+    fn wait_for_listener(&self, k: u8) {
+        let address = SocketAddr::new(self.hosts.address(k), PORT);
+        let place = self.hosts.place(ORIGIN);
+        wait_for("client that listens", PATIENCE, || {
+            place.run(|| TcpStream::connect(address)).ok()
+        });
     }
 }
 
@@ -189,7 +218,19 @@ fn an_agent_downloads_from_two(test: &str, client: Stock) {
         return;
     };
     let _clients = OTHERS.map(|k| scene.seeding_client(k));
+    for k in OTHERS {
+        scene.slow_down(k);
+        scene.wait_for_listener(k);
+    }
     scene.wait_for_nar(&scene.start(&scene.agent(&OTHERS)));
+    let (sent, length) = (
+        OTHERS.map(|k| scene.sent(k)),
+        scene.lone.payload.info.length,
+    );
+    assert!(
+        sent.iter().all(|sent| *sent > length / 10),
+        "{sent:?} of {length}"
+    );
 }
 
 fn an_agent_resumes_after_half(test: &str, client: Stock) {
@@ -197,14 +238,7 @@ fn an_agent_resumes_after_half(test: &str, client: Stock) {
         return;
     };
     let _client = scene.seeding_client(OTHERS[0]);
-    let link = [
-        "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8mbit", "burst", "32k",
-    ];
-    scene.hosts.run(
-        OTHERS[0],
-        "tc",
-        &[&link[..], &["latency", "100ms"]].concat(),
-    );
+    scene.slow_down(OTHERS[0]);
     let config = scene.agent(&OTHERS[..1]);
     let agent = scene.start(&config);
     let (shim, nar, place) = (

@@ -1,19 +1,17 @@
 //! What a publisher's servers, or whoever stands in their place, can do over time: withhold, and nothing else. The
 //! attacks are those that TUF lists; a wrong channel and a lying one have tests of their own.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use crate::lab::{
-    Answer, Closure, Forgery, HttpServer, Keys, Need, Nix, Node, NodeConfig, Publication, Release,
-    Scratch, TopicPeer, get, install, topic, wait_for,
+    Answer, Forgery, HttpServer, Node, NodeConfig, Publication, Publisher, Release, TopicPeer, get,
+    install, topic, wait_for,
 };
 
 const SOON: Duration = Duration::from_secs(20);
 
 struct Lab {
-    scratch: Scratch,
-    closure: &'static Closure,
-    keys: Keys,
+    publisher: Publisher,
     /// With one path, and with all of them.
     first: Publication,
     second: Publication,
@@ -21,20 +19,11 @@ struct Lab {
 
 impl Lab {
     fn new(test: &str) -> Option<Self> {
-        if !Need::all(test, &[Need::NIX]) {
-            return None;
-        }
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-        let keys = Keys::make(&nix, &scratch.path("keys"));
-        let second = Release::of(closure, &keys, scratch.path("second"));
-        let first = Release {
-            paths: vec![closure.inner().store_path.clone()],
-            ..Release::of(closure, &keys, scratch.path("first"))
-        };
-        let first = first.publish();
+        let publisher = Publisher::new(test)?;
+        let first = publisher.small_release("first").publish();
         let second = Release {
             more: vec![format!("--previous={}", first.out.display())],
-            ..second
+            ..publisher.release("second")
         };
         let second = second.publish();
         assert_eq!(
@@ -42,25 +31,15 @@ impl Lab {
             (1, 2)
         );
         Some(Self {
-            scratch,
-            closure,
-            keys,
+            publisher,
             first,
             second,
         })
     }
 
     fn agent(&self, name: &str, manifest: &str) -> NodeConfig {
-        NodeConfig::agent(self.scratch.path(name), &self.scratch.path("store"))
-            .channel("lab", &self.keys.channel, manifest)
-            .trust(&self.keys.narinfo)
-    }
-
-    /// A directory with a release, to be replaced by another's.
-    fn source(&self, name: &str, publication: &Publication) -> PathBuf {
-        let source = self.scratch.path(name);
-        install(&publication.out, &source);
-        source
+        let key = &self.publisher.keys.channel;
+        self.publisher.agent(name).channel("lab", key, manifest)
     }
 }
 
@@ -80,7 +59,7 @@ fn an_old_release_stays_old_after_a_restart() {
     let Some(lab) = Lab::new("an_old_release_stays_old_after_a_restart") else {
         return;
     };
-    let source = lab.source("source", &lab.second);
+    let source = lab.publisher.source("source", &lab.second);
     let config = lab.agent("agent", source.to_str().unwrap());
     let agent = Node::start(&config);
     assert_eq!(sequence(&agent), 2);
@@ -93,13 +72,10 @@ fn an_old_release_stays_old_after_a_restart() {
         last_error(status).contains("but 2 was seen")
     });
     assert_eq!(status["channels"][0]["sequence"], 2, "{status}");
-    assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 200);
-    // Nor does a pointer lead back.
-    let mut replayer = TopicPeer::connect(agent.peer, topic(&lab.first), 1);
-    replayer.say_hello(0, &[]);
-    let pointer = fs::read(lab.first.out.join("pointer")).unwrap();
-    replayer.say_pointer(&pointer);
-    assert_eq!(sequence(&agent), 2);
+    assert_eq!(
+        get(agent.shim, &lab.publisher.closure.top().narinfo()).status,
+        200
+    );
 }
 
 /// Freeze: who is kept from news sees it, and keeps what there is.
@@ -110,14 +86,17 @@ fn a_frozen_channel_is_stale_and_said_to_be() {
     };
     let short = Release {
         more: vec!["--lifetime=1s".to_owned()],
-        ..Release::of(lab.closure, &lab.keys, lab.scratch.path("short"))
+        ..lab.publisher.release("short")
     };
     let short = short.publish();
     let agent = Node::start(&lab.agent("agent", short.out.to_str().unwrap()));
     agent.wait("stale channel", |status| {
         status["channels"][0]["state"] == "stale"
     });
-    assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 200);
+    assert_eq!(
+        get(agent.shim, &lab.publisher.closure.top().narinfo()).status,
+        200
+    );
 }
 
 /// Mix and match: the header of one release with the layers of another is no release.
@@ -126,10 +105,10 @@ fn parts_of_two_releases_do_not_mix() {
     let Some(lab) = Lab::new("parts_of_two_releases_do_not_mix") else {
         return;
     };
-    let source = lab.source("source", &lab.first);
+    let source = lab.publisher.source("source", &lab.first);
     let agent = Node::start(&lab.agent("agent", source.to_str().unwrap()));
     assert_eq!(sequence(&agent), 1);
-    let mixed = Forgery::of(&lab.second.out, lab.scratch.path("mixed"));
+    let mixed = Forgery::of(&lab.second.out, lab.publisher.scratch.path("mixed"));
     let first = Forgery {
         directory: lab.first.out.clone(),
     };
@@ -147,8 +126,7 @@ fn an_endless_or_a_dripping_source_is_left_alone() {
     let Some(lab) = Lab::new("an_endless_or_a_dripping_source_is_left_alone") else {
         return;
     };
-    let seedbox = lab.scratch.path("seedbox");
-    let seedbox = NodeConfig::store_seedbox(seedbox, &lab.closure.root).follow(&lab.first);
+    let seedbox = lab.publisher.seedbox("seedbox").follow(&lab.first);
     let seedbox = Node::start(&seedbox);
 
     let endless = HttpServer::start(|_| Answer::Endless);
@@ -173,7 +151,7 @@ fn a_pointer_to_nothing_does_no_harm() {
     let Some(lab) = Lab::new("a_pointer_to_nothing_does_no_harm") else {
         return;
     };
-    let source = lab.source("source", &lab.first);
+    let source = lab.publisher.source("source", &lab.first);
     let agent = Node::start(&lab.agent("agent", source.to_str().unwrap()));
     assert_eq!(sequence(&agent), 1);
     let pointer = lab.first.pointer_to_nothing(9);
@@ -183,12 +161,18 @@ fn a_pointer_to_nothing_does_no_harm() {
     agent.wait("attempt to follow it", |status| {
         last_error(status).contains("downloading from the swarm")
     });
-    assert_eq!(get(agent.shim, &lab.closure.inner().narinfo()).status, 200);
+    assert_eq!(
+        get(agent.shim, &lab.publisher.closure.inner().narinfo()).status,
+        200
+    );
     install(&lab.second.out, &source);
     wait_for("second release", SOON, || {
         (sequence(&agent) == 2).then_some(())
     });
-    assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 200);
+    assert_eq!(
+        get(agent.shim, &lab.publisher.closure.top().narinfo()).status,
+        200
+    );
 }
 
 /// Nor does it keep the release before it from a machine that comes later and knows nothing else.
@@ -197,8 +181,7 @@ fn behind_a_pointer_to_nothing_the_release_before_it_is_found() {
     let Some(lab) = Lab::new("behind_a_pointer_to_nothing_the_release_before_it_is_found") else {
         return;
     };
-    let seedbox = lab.scratch.path("seedbox");
-    let seedbox = NodeConfig::store_seedbox(seedbox, &lab.closure.root).follow(&lab.second);
+    let seedbox = lab.publisher.seedbox("seedbox").follow(&lab.second);
     let seedbox = Node::start(&seedbox);
     let mut liar = TopicPeer::connect(seedbox.peer, topic(&lab.second), 1);
     liar.say_hello(0, &[]);
@@ -206,11 +189,8 @@ fn behind_a_pointer_to_nothing_the_release_before_it_is_found() {
     seedbox.wait("attempt to follow it", |status| {
         last_error(status).contains("downloading from the swarm")
     });
-    let agent = NodeConfig::agent(lab.scratch.path("agent"), &lab.scratch.path("store"));
-    let agent = agent
-        .link(lab.second.text("link"))
-        .trust(&lab.keys.narinfo)
-        .peer(seedbox.peer);
+    let agent = lab.publisher.agent("agent");
+    let agent = agent.link(lab.second.text("link")).peer(seedbox.peer);
     let agent = Node::start(&agent);
     let status = agent.wait_for_channel();
     assert_eq!(status["channels"][0]["sequence"], 2, "{status}");
@@ -218,5 +198,8 @@ fn behind_a_pointer_to_nothing_the_release_before_it_is_found() {
     agent.wait("reason", |status| {
         last_error(status).contains("downloading from the swarm")
     });
-    assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 200);
+    assert_eq!(
+        get(agent.shim, &lab.publisher.closure.top().narinfo()).status,
+        200
+    );
 }

@@ -1,17 +1,12 @@
 //! Correctly signed, and yet another's: the release of another channel, of another system, or under another name is not
 //! taken for this one's, whoever offers it.
 
-use std::path::PathBuf;
-
 use crate::lab::{
-    Closure, Forgery, Keys, Need, Nix, Node, NodeConfig, Publication, Release, Scratch, TopicPeer,
-    get, install, topic,
+    Forgery, Keys, Node, Publication, Publisher, Release, TopicPeer, get, install, topic,
 };
 
 struct Lab {
-    scratch: Scratch,
-    closure: &'static Closure,
-    keys: Keys,
+    publisher: Publisher,
     /// The followed channel, with one path.
     own: Publication,
     /// Another channel of the same publisher, under the same key, with more paths and a higher sequence.
@@ -20,39 +15,24 @@ struct Lab {
 
 impl Lab {
     fn new(test: &str) -> Option<Self> {
-        if !Need::all(test, &[Need::NIX]) {
-            return None;
-        }
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-        let keys = Keys::make(&nix, &scratch.path("keys"));
-        let own = Release {
-            paths: vec![closure.inner().store_path.clone()],
-            ..Release::of(closure, &keys, scratch.path("own"))
-        };
+        let publisher = Publisher::new(test)?;
+        let own = publisher.small_release("own").publish();
         let other = Release {
             channel: "other".to_owned(),
-            ..Release::of(closure, &keys, scratch.path("other"))
+            ..publisher.release("other")
         };
+        other.publish();
         let second = Release {
             name: "r2".to_owned(),
-            ..other.clone()
+            ..other
         };
-        let own = own.publish();
-        other.publish();
         let other = second.publish();
         assert_eq!((own.number("sequence"), other.number("sequence")), (1, 2));
         Some(Self {
-            scratch,
-            closure,
-            keys,
+            publisher,
             own,
             other,
         })
-    }
-
-    fn agent(&self, name: &str) -> NodeConfig {
-        NodeConfig::agent(self.scratch.path(name), &self.scratch.path("store"))
-            .trust(&self.keys.narinfo)
     }
 
     /// The refusal is said, the release that was there stays, and what only the other one lists is not known.
@@ -69,8 +49,8 @@ impl Lab {
             "{status}"
         );
         let narinfo = |path: &str| get(agent.shim, path).status;
-        assert_eq!(narinfo(&self.closure.inner().narinfo()), 200);
-        assert_eq!(narinfo(&self.closure.top().narinfo()), 404);
+        assert_eq!(narinfo(&self.publisher.closure.inner().narinfo()), 200);
+        assert_eq!(narinfo(&self.publisher.closure.top().narinfo()), 404);
     }
 }
 
@@ -111,14 +91,16 @@ fn a_source_that_offers_anothers_release_is_refused() {
         ),
     ];
     let start = |(name, change, says): (&'static str, Change, &'static [&'static str])| {
-        let source: PathBuf = lab.scratch.path(&format!("{name}-source"));
-        install(&lab.own.out, &source);
-        let agent = lab.agent(name);
-        let agent = agent.channel("lab", &lab.keys.channel, source.to_str().unwrap());
+        let source = lab.publisher.source(&format!("{name}-source"), &lab.own);
+        let agent = lab.publisher.agent(name);
+        let agent = agent.channel("lab", &lab.publisher.keys.channel, source.to_str().unwrap());
         let agent = Node::start(&agent);
         agent.wait_for_channel();
-        let forgery = Forgery::of(&lab.other.out, lab.scratch.path(&format!("{name}-forgery")));
-        change(&forgery, &lab.keys);
+        let forgery = Forgery::of(
+            &lab.other.out,
+            lab.publisher.scratch.path(&format!("{name}-forgery")),
+        );
+        change(&forgery, &lab.publisher.keys);
         install(&forgery.directory, &source);
         (agent, says)
     };
@@ -133,12 +115,12 @@ fn a_release_for_another_store_dir_is_left_out() {
     let Some(lab) = Lab::new("a_release_for_another_store_dir_is_left_out") else {
         return;
     };
-    let forgery = Forgery::of(&lab.other.out, lab.scratch.path("forgery"));
+    let forgery = Forgery::of(&lab.other.out, lab.publisher.scratch.path("forgery"));
     let header = replaced(&forgery.header(), b"10:/nix/store", b"10:/gnu/store");
-    forgery.sign(&header, &lab.keys.channel_secret);
-    let agent = lab.agent("agent");
+    forgery.sign(&header, &lab.publisher.keys.channel_secret);
+    let agent = lab.publisher.agent("agent");
     let directory = forgery.directory.to_str().unwrap();
-    let agent = agent.channel("other", &lab.keys.channel, directory);
+    let agent = agent.channel("other", &lab.publisher.keys.channel, directory);
     let agent = Node::start(&agent.follow(&lab.own));
     let info = get(agent.shim, "/nix-cache-info");
     assert!(
@@ -146,8 +128,14 @@ fn a_release_for_another_store_dir_is_left_out() {
         "{}",
         info.text()
     );
-    assert_eq!(get(agent.shim, &lab.closure.inner().narinfo()).status, 200);
-    assert_eq!(get(agent.shim, &lab.closure.top().narinfo()).status, 404);
+    assert_eq!(
+        get(agent.shim, &lab.publisher.closure.inner().narinfo()).status,
+        200
+    );
+    assert_eq!(
+        get(agent.shim, &lab.publisher.closure.top().narinfo()).status,
+        404
+    );
     let errors = agent.status()["errors"].to_string();
     assert!(errors.contains("/gnu/store"), "{errors}");
 }
@@ -158,7 +146,7 @@ fn a_pointer_that_leads_to_anothers_release_is_refused() {
     let Some(lab) = Lab::new("a_pointer_that_leads_to_anothers_release_is_refused") else {
         return;
     };
-    let seedbox = NodeConfig::store_seedbox(lab.scratch.path("seedbox"), &lab.closure.root);
+    let seedbox = lab.publisher.seedbox("seedbox");
     let seedbox = Node::start(&seedbox.follow(&lab.own).follow(&lab.other));
     let link = lab.own.text("link");
     for (name, pointer, says) in [
@@ -173,7 +161,7 @@ fn a_pointer_that_leads_to_anothers_release_is_refused() {
             ["the pointer names sequence 7", "has 1"],
         ),
     ] {
-        let agent = Node::start(&lab.agent(name).link(link).peer(seedbox.peer));
+        let agent = Node::start(&lab.publisher.agent(name).link(link).peer(seedbox.peer));
         agent.wait_for_channel();
         let mut liar = TopicPeer::connect(agent.peer, topic(&lab.own), 1);
         liar.say_hello(0, &[]);

@@ -1,4 +1,4 @@
-//! A channel of one small closure, and machines that follow it: what most tests begin with.
+//! A channel of one closure, and machines that follow it: what most tests begin with.
 
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,21 @@ impl Channel {
     /// `None`, said plainly, where Nix is not installed or something else that the test needs.
     #[track_caller]
     pub fn small(test: &str, needs: &[Need]) -> Option<Self> {
+        Self::new(test, needs, Closure::small)
+    }
+
+    /// The same of a large closure.
+    #[track_caller]
+    pub fn large(test: &str) -> Option<Self> {
+        Self::new(test, &[], Closure::large)
+    }
+
+    #[track_caller]
+    fn new(test: &str, needs: &[Need], closure: fn() -> &'static Closure) -> Option<Self> {
         if !Need::all(test, &[&[Need::NIX], needs].concat()) {
             return None;
         }
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), closure());
         let publication = Publication::of(&nix, closure, scratch.root());
         Some(Self {
             scratch,

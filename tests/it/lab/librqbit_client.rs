@@ -23,7 +23,8 @@ pub fn command(place: &Place, link: &str, directory: &Path) -> Command {
 
 /// Runs on its host until it is killed.
 #[test]
-#[ignore = "it is the child of the other tests"]
+#[ignore = "no test but the client of others; run by those of stock_clients::librqbit: downloads_by_magnet, \
+            two_download_by_torrent, resumes_after_half, an_agent_downloads_from_two, an_agent_resumes_after_half"]
 fn child() {
     let (Ok(link), Ok(directory)) = (env::var(LINK), env::var(DIRECTORY)) else {
         return;

@@ -47,6 +47,12 @@ impl LoneNar {
         self.closure.top()
     }
 
+    /// The path itself, which is one file, in its store.
+    pub fn file(&self) -> PathBuf {
+        let path = self.closure.top.trim_start_matches('/');
+        self.closure.root.join(path)
+    }
+
     /// An agent that follows the channel and has an empty store.
     pub fn agent(&self, name: &str) -> NodeConfig {
         self.stranger(name)

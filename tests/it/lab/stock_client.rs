@@ -51,8 +51,12 @@ impl Stock {
                     .args(["-c", "import libtorrent"])
                     .output();
                 let works = import.is_ok_and(|output| output.status.success());
-                if !works {
-                    Need::optional(test, "Python has no libtorrent");
+                let why = "Python has no libtorrent";
+                match env::var_os(PYTHON) {
+                    _ if works => {}
+                    // Whoever names one means it.
+                    Some(_) => Need::not_run(test, why),
+                    None => Need::optional(test, why),
                 }
                 works
             }

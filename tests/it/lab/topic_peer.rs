@@ -11,9 +11,7 @@ use narswarm::{
     manifest::ChannelName, nix::PublicKey, torrent::InfoHash, torrent::bencode::Writer,
 };
 
-use socket2::{Domain, Socket, Type};
-
-use super::Publication;
+use super::{Publication, RawPeer};
 
 /// No answer of a node on this machine takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,10 +43,8 @@ impl TopicPeer {
     /// The same from another address of this machine.
     #[track_caller]
     pub fn connect_from(from: IpAddr, node: SocketAddr, topic: InfoHash, number: u8) -> Self {
-        let socket = Socket::new(Domain::for_address(node), Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
-        socket.connect(&node.into()).unwrap();
-        Self::greet(socket.into(), topic, number)
+        let RawPeer(stream) = RawPeer::connect(from, node).unwrap();
+        Self::greet(stream, topic, number)
     }
 
     #[track_caller]
