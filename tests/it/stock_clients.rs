@@ -2,18 +2,13 @@
 //! magnet link, by .torrent, after a kill in the middle, two of them at once.
 
 use std::{
-    collections::HashSet,
-    fs,
-    net::{SocketAddr, TcpStream},
-    panic::catch_unwind,
-    path::PathBuf,
-    thread,
+    collections::HashSet, fs, io, net::SocketAddr, panic::catch_unwind, path::PathBuf, thread,
     time::Duration,
 };
 
 use crate::lab::{
-    Hosts, LoneNar, Need, Node, NodeConfig, PORT, Stock, StockClient, narswarm, request_in,
-    wait_for,
+    Hosts, LoneNar, Need, Node, NodeConfig, PORT, RawPeer, Stock, StockClient, narswarm,
+    request_in, wait_for,
 };
 
 const SIZE: u64 = 6_000_000;
@@ -24,6 +19,8 @@ const FAST: &str = "1GB/s";
 const OVERHEAD: u64 = 500_000;
 /// A client first checks its file, and transmission lets 10 s pass between its looks at who may download.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// BEP 3.
+const BITFIELD: u8 = 5;
 /// The origin's host, and those that download from it.
 const ORIGIN: u8 = 1;
 const OTHERS: [u8; 2] = [2, 3];
@@ -148,12 +145,26 @@ impl Scene {
         self.hosts.run(k, "tc", &words);
     }
 
-    /// Until the client on host `k` takes connections.
-    fn wait_for_listener(&self, k: u8) {
+    /// Until the client on host `k` says that it has everything: before, it would hang up on an agent, which comes again
+    /// much later.
+    fn wait_for_seed(&self, k: u8) {
         let address = SocketAddr::new(self.hosts.address(k), PORT);
-        let place = self.hosts.place(ORIGIN);
-        wait_for("client that listens", PATIENCE, || {
-            place.run(|| TcpStream::connect(address)).ok()
+        let (place, ours) = (self.hosts.place(ORIGIN), self.hosts.address(ORIGIN));
+        let info = &self.lone.payload.info;
+        let bitfield = || -> io::Result<Vec<u8>> {
+            let mut peer = RawPeer::meet(ours, address, &info.info_hash())?;
+            loop {
+                if let (BITFIELD, bits) = peer.next()? {
+                    return Ok(bits);
+                }
+            }
+        };
+        let everything = |bits: &Vec<u8>| {
+            let pieces: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
+            pieces == info.piece_count()
+        };
+        wait_for("client that has everything", PATIENCE, || {
+            place.run(bitfield).ok().filter(everything)
         });
     }
 }
@@ -220,7 +231,7 @@ fn an_agent_downloads_from_two(test: &str, client: Stock) {
     let _clients = OTHERS.map(|k| scene.seeding_client(k));
     for k in OTHERS {
         scene.slow_down(k);
-        scene.wait_for_listener(k);
+        scene.wait_for_seed(k);
     }
     scene.wait_for_nar(&scene.start(&scene.agent(&OTHERS)));
     let (sent, length) = (

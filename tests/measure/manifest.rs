@@ -241,7 +241,7 @@ pub fn load(state: &Path) -> ExitCode {
     let start = cpu_time::of_this_thread();
     let public = key(CHANNEL_KEY).public();
     let shelf = Shelf::open(state, CHANNEL.parse().unwrap(), public, 1).unwrap();
-    let catalog = Catalog::new(shelf.load().unwrap());
+    let catalog = Catalog::new(shelf.load(&[]).unwrap());
     let cpu_s = cpu_time::of_this_thread() - start;
     let keys = keys(&catalog.releases()[0]);
     let find_us = per_call_us(&keys, |(hash_part, _)| {
