@@ -44,7 +44,7 @@ in
 
     # What a running program takes over, and what it does not; all else as in `agent`.
     agentReloaded = agent {
-      channels = [ channel link ];
+      channels = [ link { link = otherLink; keepReleases = 5; } ];
       share = "off";
       uploadLimit = "3MB/s";
       upstreams = [ ];
