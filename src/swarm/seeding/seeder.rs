@@ -7,7 +7,6 @@ use thiserror::Error;
 use crate::runtime::Counters;
 
 use super::crowds::Crowds;
-use super::invitations::Invitations;
 use super::limits::Place;
 use super::offer::{Offer, OfferError};
 use super::offer_book::OfferBook;
@@ -45,7 +44,6 @@ pub struct Seeder {
     pub crowds: Arc<Crowds>,
     pub rates: UploadRates,
     pub slots: Slots,
-    pub invitations: Invitations,
     pub policy: Arc<SharePolicy>,
     pub counters: Arc<Counters>,
     pub peer_id: [u8; 20],
