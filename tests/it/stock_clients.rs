@@ -139,8 +139,8 @@ impl Scene {
     }
 
     /// Host `k` sends no faster than this from now on.
-    fn slow_down(&self, k: u8) {
-        let shaping = "qdisc add dev eth0 root tbf rate 8mbit burst 32k latency 100ms";
+    fn slow_down(&self, k: u8, rate: &str) {
+        let shaping = format!("qdisc add dev eth0 root tbf rate {rate} burst 32k latency 100ms");
         let words: Vec<&str> = shaping.split(' ').collect();
         self.hosts.run(k, "tc", &words);
     }
@@ -230,7 +230,8 @@ fn an_agent_downloads_from_two(test: &str, client: Stock) {
     };
     let _clients = OTHERS.map(|k| scene.seeding_client(k));
     for k in OTHERS {
-        scene.slow_down(k);
+        // Alone it would take 24 s: long enough for the slower one to look at who may download.
+        scene.slow_down(k, "2mbit");
         scene.wait_for_seed(k);
     }
     scene.wait_for_nar(&scene.start(&scene.agent(&OTHERS)));
@@ -249,7 +250,7 @@ fn an_agent_resumes_after_half(test: &str, client: Stock) {
         return;
     };
     let _client = scene.seeding_client(OTHERS[0]);
-    scene.slow_down(OTHERS[0]);
+    scene.slow_down(OTHERS[0], "8mbit");
     let config = scene.agent(&OTHERS[..1]);
     let agent = scene.start(&config);
     let (shim, nar, place) = (
