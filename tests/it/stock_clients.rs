@@ -239,10 +239,13 @@ fn an_agent_downloads_from_two(test: &str, client: Stock) {
         OTHERS.map(|k| scene.sent(k)),
         scene.lone.payload.info.length,
     );
-    assert!(
-        sent.iter().all(|sent| *sent > length / 10),
-        "{sent:?} of {length}"
-    );
+    // One of two transmissions often lets the agent wait until the other has given everything.
+    let least = match client {
+        Stock::Transmission => 1,
+        _ => OTHERS.len(),
+    };
+    let gave = sent.iter().filter(|sent| **sent > length / 10).count();
+    assert!(gave >= least, "{sent:?} of {length}");
 }
 
 fn an_agent_resumes_after_half(test: &str, client: Stock) {
