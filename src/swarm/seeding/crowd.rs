@@ -19,6 +19,7 @@ use crate::swarm::protocol::PeerId;
 use crate::torrent::Bitfield;
 
 use super::crowd_member::{Line, Member};
+use super::rarity::Rarity;
 
 /// Pieces shown at a time while they spread: measured best with 256 KiB pieces at 20 to 40 Mbit/s.
 const FEW: usize = 3;
@@ -64,12 +65,8 @@ pub struct Joining {
 
 pub struct Crowd {
     piece_count: u32,
-    /// Where this seeder starts among equally rare pieces: two seeders show different ones.
-    offset: u32,
+    rarity: Rarity,
     members: HashMap<Who, Member>,
-    /// Per piece, how many members have it, and to how many it was shown.
-    copies: Vec<u16>,
-    shown: Vec<u16>,
     /// Members that were seen with everything.
     seeds: HashSet<Who>,
 }
@@ -78,10 +75,8 @@ impl Crowd {
     pub fn new(piece_count: u32, offset: u32) -> Self {
         Self {
             piece_count,
-            offset: offset % piece_count.max(1),
+            rarity: Rarity::new(piece_count, offset),
             members: HashMap::new(),
-            copies: vec![0; piece_count as usize],
-            shown: vec![0; piece_count as usize],
             seeds: HashSet::new(),
         }
     }
@@ -135,13 +130,7 @@ impl Crowd {
             if member.lines.is_empty()
                 && let Some(gone) = self.members.remove(&who)
             {
-                for piece in (0..self.piece_count).filter(|piece| gone.has.get(*piece)) {
-                    self.copies[piece as usize] -= 1;
-                }
-                // What was shown to it may be lost.
-                for piece in (0..self.piece_count).filter(|piece| gone.shown.get(*piece)) {
-                    self.shown[piece as usize] -= 1;
-                }
+                self.rarity.left(&gone.has, &gone.shown);
             }
         }
         self.members.is_empty()
@@ -158,7 +147,7 @@ impl Crowd {
             if !member.has.set(piece) {
                 continue;
             }
-            self.copies[piece as usize] += 1;
+            self.rarity.got(piece);
             for (other, member) in &mut self.members {
                 if (*other != who || alone) && member.close(piece) {
                     member.window = FEW;
@@ -286,22 +275,16 @@ impl Crowd {
             if member.open.len() >= open || !member.paced() {
                 return;
             }
-            let hidden =
+            let mut hidden =
                 (0..self.piece_count).filter(|p| !member.has.get(*p) && !member.shown.get(*p));
-            let next = hidden.min_by_key(|piece| {
-                let at = *piece as usize;
-                match alone {
-                    true => (0, 0, *piece),
-                    false => {
-                        let turned = piece + self.piece_count - self.offset;
-                        (self.copies[at], self.shown[at], turned % self.piece_count)
-                    }
-                }
-            });
+            let next = match alone {
+                true => hidden.next(),
+                false => self.rarity.rarest(hidden),
+            };
             let Some(piece) = next else {
                 return;
             };
-            self.shown[piece as usize] += 1;
+            self.rarity.showed(piece);
             if let Some(member) = self.members.get_mut(&who) {
                 member.show(piece);
             }
@@ -406,8 +389,8 @@ mod tests {
         assert!(!scene.crowd.leave(first, 1));
         assert!(!scene.crowd.leave(second, line));
         assert!(scene.crowd.leave(third, third_line));
-        assert!(scene.crowd.copies.iter().all(|copies| *copies == 0));
-        assert!(scene.crowd.shown.iter().all(|shown| *shown == 0));
+        // Whatever it had or saw counts no more.
+        assert_eq!(scene.crowd.rarity, Rarity::new(PIECES, 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod idle_work;
 mod limits;
 mod offer;
 mod offer_book;
+mod rarity;
 mod seeder;
 mod slots;
 mod tracker;
