@@ -55,50 +55,28 @@ mod tests {
             };
             assert_eq!(report.nat(6881).as_deref(), expected);
         };
+        let ours = "port 6881 of this machine was reached by no neighbour, 2 tried (NAT or a firewall): forward or open it, \
+                    so that others can fetch from here";
         for port in [Port::Open, Port::Unknown] {
             case(port, 0, None);
-            case(
-                port,
-                1,
-                Some(
-                    "1 machine has what was asked for and cannot be reached (NAT or a firewall): a connection has to come \
-                     from there first, or a seedbox has to hold it",
-                ),
-            );
-            case(
-                port,
-                3,
-                Some(
-                    "3 machines have what was asked for and cannot be reached (NAT or a firewall): a connection has to \
-                     come from there first, or a seedbox has to hold it",
-                ),
-            );
         }
-        case(
-            Port::Closed(2),
-            0,
-            Some(
-                "port 6881 of this machine was reached by no neighbour, 2 tried (NAT or a firewall): forward or open it, \
-                 so that others can fetch from here",
-            ),
-        );
-        case(
-            Port::Closed(2),
-            1,
-            Some(
-                "port 6881 of this machine was reached by no neighbour, 2 tried (NAT or a firewall): forward or open it, \
-                 so that others can fetch from here. 1 machine has what was asked for and cannot be reached either: \
-                 neither side can connect to the other; one of both has to open its port, or a seedbox has to hold it",
-            ),
-        );
-        case(
-            Port::Closed(2),
-            3,
-            Some(
-                "port 6881 of this machine was reached by no neighbour, 2 tried (NAT or a firewall): forward or open it, \
-                 so that others can fetch from here. 3 machines have what was asked for and cannot be reached either: \
-                 neither side can connect to the other; one of both has to open its port, or a seedbox has to hold it",
-            ),
-        );
+        case(Port::Closed(2), 0, Some(ours));
+        for (unreachable, others) in [
+            (1, "1 machine has what was asked for"),
+            (3, "3 machines have what was asked for"),
+        ] {
+            let only_others = format!(
+                "{others} and cannot be reached (NAT or a firewall): a connection has to come from there first, or a \
+                 seedbox has to hold it"
+            );
+            for port in [Port::Open, Port::Unknown] {
+                case(port, unreachable, Some(&only_others));
+            }
+            let both = format!(
+                "{ours}. {others} and cannot be reached either: neither side can connect to the other; one of both has to \
+                 open its port, or a seedbox has to hold it"
+            );
+            case(Port::Closed(2), unreachable, Some(&both));
+        }
     }
 }
