@@ -46,11 +46,8 @@ pub async fn put_on_shelf(
         };
         layer.check_references(header).map_err(refused)?;
     }
+    // Nothing is awaited after that: whoever stops waiting has it or has it not.
     shelf.put(&manifest)?;
-    tracing::info!(
-        channel = %header.channel, release = header.release, sequence = header.sequence,
-        "a new release is in the catalog"
-    );
     Ok(())
 }
 

@@ -178,6 +178,11 @@ impl Channel {
             (Ok(_), Step::Source) => self.ask_source().await,
             (Ok(_), Step::Files) => self.try_fetch_files().await,
         };
+        // Not in there: what is on the shelf counts, whatever that was raced with.
+        let result = match result {
+            Ok(true) => self.read_back().await.map(|()| true),
+            other => other,
+        };
         let error = result.as_ref().err().map(ToString::to_string);
         self.errors[step as usize] = error;
         result.unwrap_or(false)
@@ -241,11 +246,9 @@ impl Channel {
         }
         let known = self.pointed().max(self.sequence());
         let newer = newer_pointer(self.pointers.clone(), self.topic, known);
-        let before = self.sequence();
         tokio::select! {
             read = self.read_source(&reader) => read,
-            // What was accepted by then counts.
-            () = newer => Ok(self.sequence() != before),
+            () = newer => Ok(false),
         }
     }
 
@@ -294,15 +297,25 @@ impl Channel {
         pointed: Option<u64>,
     ) -> Result<bool, FollowError> {
         acceptance::put_on_shelf(&self.shelf, reader, bytes, pointed).await?;
-        self.read_back().await?;
-        self.tell_arrival();
         Ok(true)
     }
 
     /// Shares the layers of older releases, and drops what is kept no longer.
     async fn read_back(&mut self) -> Result<(), FollowError> {
-        let (shelf, known) = (self.shelf.clone(), self.releases.clone());
+        let (shelf, known, before) = (self.shelf.clone(), self.releases.clone(), self.sequence());
         self.releases = acceptance::off_thread(move || shelf.load(&known)).await??;
+        if let Some(newest) = self
+            .releases
+            .first()
+            .filter(|r| r.header().sequence > before)
+        {
+            let header = newest.header();
+            tracing::info!(
+                channel = %header.channel, release = header.release, sequence = header.sequence,
+                "a new release is in the catalog"
+            );
+            self.tell_arrival();
+        }
         Ok(())
     }
 
@@ -321,7 +334,6 @@ impl Channel {
         if missing.is_empty() {
             return Ok(false);
         }
-        self.read_back().await?;
         Ok(true)
     }
 

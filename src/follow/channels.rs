@@ -1,7 +1,7 @@
 //! All followed channels together: they make up the catalog, and may become others while the program runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -31,6 +31,8 @@ const LOCAL_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Channels {
     /// In the order of the configuration.
     followed: RwLock<Arc<[Arc<Followed>]>>,
+    /// Held while what the channels have is made the catalog.
+    publishing: Mutex<()>,
     /// Told when the headers name other trackers than before.
     other_trackers: Notify,
     state: PathBuf,
@@ -52,6 +54,7 @@ impl Channels {
     ) -> Result<Arc<Self>, FollowError> {
         let opened = Arc::new(Self {
             followed: RwLock::new(Arc::new([])),
+            publishing: Mutex::default(),
             other_trackers: Notify::new(),
             state: state.to_owned(),
             offers,
@@ -226,7 +229,12 @@ impl Channels {
     }
 
     /// The kept releases are the catalog from now on, and what their headers and the links name is named.
-    pub fn publish_catalog(&self) {
+    fn publish_catalog(&self) {
+        // Whoever read first writes first.
+        let _publishing = self
+            .publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let releases: Vec<Vec<Release>> = self.followed().iter().map(|f| f.releases()).collect();
         let topics = self.topics().into_iter();
         self.swarm.set_topics(topics.zip(releases.iter().cloned()));
