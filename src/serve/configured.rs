@@ -103,8 +103,6 @@ impl Configured {
             Err(error) => Err(error),
         };
         self.apply().await;
-        // What the configuration names no longer a manifest may name.
-        self.parts.channels.publish_catalog();
         match taken {
             Ok(waiting) => {
                 tracing::info!("the configuration was read again");

@@ -42,6 +42,8 @@ pub enum PeerOrigin {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     origin: PeerOrigin,
+    /// Whether a manifest names it, whoever else does.
+    listed: bool,
     failed: Option<Instant>,
     reached: bool,
     banned: Option<Instant>,
@@ -92,6 +94,7 @@ impl PeerBook {
                 address,
                 Known {
                     origin,
+                    listed: false,
                     failed: None,
                     reached: false,
                     banned: None,
@@ -104,7 +107,11 @@ impl PeerBook {
     /// The configured peers are these from now on.
     pub fn configure(&self, addresses: &[SocketAddr]) {
         self.lock().retain(|address, known| {
-            known.origin != PeerOrigin::Config || addresses.contains(address)
+            let dropped = known.origin == PeerOrigin::Config && !addresses.contains(address);
+            if dropped {
+                known.origin = PeerOrigin::Manifest;
+            }
+            !dropped || known.listed
         });
         for address in addresses {
             self.add(*address, PeerOrigin::Config);
@@ -121,6 +128,9 @@ impl PeerBook {
         }
         for address in addresses {
             self.add(*address, PeerOrigin::Manifest);
+        }
+        for (address, known) in self.lock().iter_mut() {
+            known.listed = named.contains(address);
         }
     }
 
@@ -356,5 +366,17 @@ mod tests {
         assert_eq!(lan.len(), MAX_LAN);
         book.name(&[address(4001)]);
         assert!(book.is_named(&address(4001)) && !book.is_named(&named));
+    }
+
+    #[test]
+    fn what_the_configuration_drops_a_manifest_may_still_name() {
+        let book = PeerBook::default();
+        let both = [address(1), address(2)];
+        book.configure(&both);
+        book.name(&both[..1]);
+        book.configure(&[]);
+        assert!(book.is_named(&both[0]) && !book.dialable().contains(&both[1]));
+        book.name(&[]);
+        assert!(!book.is_named(&both[0]));
     }
 }
