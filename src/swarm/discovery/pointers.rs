@@ -88,7 +88,7 @@ impl Kept {
 pub struct Pointers {
     directory: PathBuf,
     topics: Mutex<HashMap<InfoHash, Kept>>,
-    /// Held from the change to its file, so that the last one written is the last one made.
+    /// Held from the reading to its file, so that what is written last is what is known last.
     writing: Mutex<()>,
     version: watch::Sender<u64>,
 }
@@ -164,23 +164,26 @@ impl Pointers {
     /// A pointer vouches for itself: its topic is made of the key that signed it.
     pub fn offer(&self, pointer: Pointer) -> Offered {
         let topic = pointer.target();
-        let writing = self.writing.lock().unwrap_or_else(|e| e.into_inner());
-        let encoded = {
-            let mut topics = self.lock();
-            let Some(kept) = topics.get_mut(&topic) else {
-                return Offered::Unfollowed;
-            };
-            match kept.add(pointer) {
-                Offered::Accepted => encode(&kept.known),
-                other => return other,
-            }
+        let offered = match self.lock().get_mut(&topic) {
+            Some(kept) => kept.add(pointer),
+            None => Offered::Unfollowed,
         };
-        if let Err(error) = self.write(&topic, &encoded) {
-            tracing::warn!(path = %self.path(&topic).display(), %error, "a pointer could not be kept");
+        if offered != Offered::Accepted {
+            return offered;
         }
-        drop(writing);
+        self.keep(&topic);
         self.version.send_modify(|version| *version += 1);
         Offered::Accepted
+    }
+
+    fn keep(&self, topic: &InfoHash) {
+        let _writing = self.writing.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(encoded) = self.lock().get(topic).map(|kept| encode(&kept.known)) else {
+            return;
+        };
+        if let Err(error) = self.write(topic, &encoded) {
+            tracing::warn!(path = %self.path(topic).display(), %error, "a pointer could not be kept");
+        }
     }
 
     /// The known pointers of a channel to releases beyond `sequence`, the newest first.
