@@ -72,8 +72,6 @@ struct Losses {
 #[derive(Clone, Copy)]
 pub struct Delivery {
     pub nar_size: u64,
-    /// When it was asked.
-    pub began: Instant,
     /// How long it was waited for.
     pub took: Duration,
     /// NARs that shared the line with it, and itself.
@@ -128,13 +126,13 @@ impl Experience {
     }
 
     /// The swarm delivered a whole NAR, for which Nix had to wait; together its downloads bring `rate` payload bytes
-    /// per second.
-    pub fn swarm_delivered(&self, delivery: Delivery, rate: u64) {
+    /// per second. It was asked at `began`.
+    pub fn swarm_delivered(&self, began: Instant, delivery: Delivery, rate: u64) {
         let expected = self.expected(delivery.nar_size, delivery.sharing);
         if delivery.took <= with_leeway(expected) + SLACK || self.keeps_up(rate) {
             self.losses().count = 0;
         } else {
-            self.lost(delivery.began, 1);
+            self.lost(began, 1);
         }
     }
 
@@ -144,7 +142,6 @@ impl Experience {
             nar_size,
             took,
             sharing,
-            ..
         } = delivery;
         let millis = (took.as_millis() as u64).max(1);
         if nar_size < RATED {
@@ -230,13 +227,12 @@ mod tests {
     fn deliver_late(experience: &Experience, delivery: Delivery, rate: u64) {
         later(experience, delivery.took);
         let began = Instant::now() - delivery.took;
-        experience.swarm_delivered(Delivery { began, ..delivery }, rate);
+        experience.swarm_delivered(began, delivery, rate);
     }
 
     fn alone(nar_size: u64, took: Duration) -> Delivery {
         Delivery {
             nar_size,
-            began: Instant::now(),
             took,
             sharing: 1,
         }
@@ -264,7 +260,7 @@ mod tests {
         experience.swarm_failed(later(&experience, SOON));
         experience.swarm_failed(later(&experience, SOON));
         assert!(experience.avoids_swarm());
-        experience.swarm_delivered(alone(1000, SOON), 0);
+        experience.swarm_delivered(Instant::now(), alone(1000, SOON), 0);
         assert!(!experience.avoids_swarm());
         case(Prospect::Shown, SHOWN_HEAD_START);
     }
@@ -276,7 +272,7 @@ mod tests {
         (0..LOSSES_TO_AVOID)
             .for_each(|_| deliver_late(&experience, alone(1000, Duration::from_millis(400)), 0));
         assert!(experience.avoids_swarm());
-        experience.swarm_delivered(alone(1000, Duration::from_millis(200)), 0);
+        experience.swarm_delivered(Instant::now(), alone(1000, Duration::from_millis(200)), 0);
         assert!(!experience.avoids_swarm());
     }
 
@@ -312,7 +308,6 @@ mod tests {
         let experience = Experience::default();
         let late = Delivery {
             nar_size: 10_000_000,
-            began: Instant::now(),
             took: Duration::from_secs(60),
             sharing: 16,
         };

@@ -307,11 +307,10 @@ impl Prefetch {
         if part.is_complete() {
             let delivery = Delivery {
                 nar_size: path.nar_size,
-                began: start,
                 took: start.elapsed(),
                 sharing,
             };
-            experience.swarm_delivered(delivery, self.downloads.rate());
+            experience.swarm_delivered(start, delivery, self.downloads.rate());
             return true;
         }
         experience.swarm_failed(start);

@@ -158,13 +158,13 @@ impl<'a> Race<'a> {
         if !self.used.is_empty() && self.used().all(swarm) {
             let delivery = Delivery {
                 nar_size: self.plan.nar_size,
-                began: self.lanes.first().map_or_else(Instant::now, Lane::began),
                 took: self.pace.waited,
-                // Its own download has mostly left by now.
+                // Its own download is not among them any more.
                 sharing: self.means.fetches.under_way() + 1,
             };
             let experience = &self.means.experience;
-            experience.swarm_delivered(delivery, self.means.swarm_rate());
+            let began = self.lanes.first().map_or_else(Instant::now, Lane::began);
+            experience.swarm_delivered(began, delivery, self.means.swarm_rate());
         }
     }
 

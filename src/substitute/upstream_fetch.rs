@@ -193,7 +193,6 @@ impl UpstreamFetches {
         }
         let delivery = Delivery {
             nar_size: wanted.nar_size,
-            began: start,
             took: start.elapsed(),
             // It had at least that share of the line.
             sharing: sharing.min(self.under_way() + 1),

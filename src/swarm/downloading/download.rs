@@ -15,9 +15,9 @@ pub enum Fetch {
 }
 
 impl Fetch {
-    /// Whether it is filled by an upstream's NAR, and not whole yet.
+    /// Whether it comes from an upstream's NAR, and is not whole yet.
     pub fn is_being_filled(&self) -> bool {
-        matches!(self, Self::Running(download) if download.is_filled() && !download.part.is_complete())
+        matches!(self, Self::Running(download) if download.is_being_filled())
     }
 }
 
@@ -54,6 +54,11 @@ impl Download {
 
     pub fn is_filled(&self) -> bool {
         self.filled.is_some()
+    }
+
+    /// Whether it is filled by an upstream's NAR, and not whole yet.
+    pub fn is_being_filled(&self) -> bool {
+        self.is_filled() && !self.part.is_complete()
     }
 
     /// The swarm is asked for it.

@@ -132,7 +132,8 @@ impl Downloads {
             return false;
         };
         let whole = tokio::task::spawn_blocking(move || PartFile::is_whole(&path, &info));
-        if matches!(whole.await, Ok(Ok(true))) {
+        // What cannot be read now may be read later.
+        if !matches!(whole.await, Ok(Ok(false))) {
             return false;
         }
         tracing::warn!(%info_hash, "the disk has spoilt a kept payload: it is fetched again");
@@ -185,7 +186,9 @@ impl Downloads {
     /// How many wait for peers.
     pub fn count(&self) -> usize {
         let running = self.running();
-        let from_peers = |download: &&Arc<Download>| !download.is_filled();
+        // One that is complete is only being put away.
+        let from_peers =
+            |download: &&Arc<Download>| !download.is_filled() && !download.part().is_complete();
         running.iter().filter(from_peers).count()
     }
 
@@ -223,8 +226,7 @@ impl Downloads {
             let begun = tokio::spawn(async move { downloads.begin(info).await }).await;
             match begun.map_err(|error| DownloadError::Engine(error.to_string()))? {
                 Ok(Ok(download)) => return Ok(Fetch::Running(download)),
-                Ok(Err(found)) if !found.is_being_filled() => return Ok(found),
-                Ok(Err(Fetch::Running(filled))) => {
+                Ok(Err(Fetch::Running(filled))) if filled.is_being_filled() => {
                     filled.displace();
                     drop(filled);
                     ended.await;
