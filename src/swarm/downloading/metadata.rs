@@ -28,6 +28,8 @@ const STRANGERS_WAIT: Duration = Duration::from_millis(250);
 const OVERDUE_CHECK: Duration = Duration::from_millis(100);
 /// A peer on the other side of the world answers a connect in well under this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A peer of any program says hello at once, whatever it has to do for the dict.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the connect to the whole dict; a seeder may first have to encode a large NAR to compute it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const METADATA_PIECE: u32 = 16 * 1024;
@@ -49,6 +51,8 @@ pub enum MetadataError {
     Connect(std::io::Error),
     #[error("no connection in time")]
     Unreachable,
+    #[error("no handshake in time")]
+    Mute,
     #[error("no answer in time")]
     Silent,
     #[error(transparent)]
@@ -183,7 +187,8 @@ async fn converse(
         messages::put_hello(&mut out, &HELLO);
     }
     write.write_all(&out).await.map_err(WireError::from)?;
-    let hello = reader.handshake().await?;
+    let hello = timeout(HANDSHAKE_TIMEOUT, reader.handshake()).await;
+    let hello = hello.map_err(|_| MetadataError::Mute)??;
     if hello.info_hash != info_hash {
         return Err(WireError::WrongInfoHash.into());
     }
