@@ -107,15 +107,9 @@ impl Gossip {
                 }
             }
             for offer in unknown {
-                let compute = async {
-                    // As for an upload: not for everybody at once.
-                    let slots = &gossip.seeder.slots;
-                    let _turn = slots.take(offer.info_hash, neighbour.address.ip()).await;
-                    offer.info().await
-                };
                 let computed = tokio::select! {
                     () = neighbour.stop.cancelled() => return,
-                    computed = compute => computed,
+                    computed = gossip.seeder.info(&offer, neighbour.address.ip()) => computed,
                 };
                 if let Ok(info) = computed
                     && info.encode().len() <= MAX_DICT_BYTES

@@ -37,7 +37,7 @@ impl CacheFile {
 
     pub fn have_path(&self, directory: &Path) -> Option<PathBuf> {
         match self {
-            Self::Part(info_hash) => Some(directory.join(format!("{info_hash}.have"))),
+            Self::Part(info_hash) => Some(have_path(directory, *info_hash)),
             Self::Payload(_) | Self::Spool(_) => None,
         }
     }
@@ -45,6 +45,11 @@ impl CacheFile {
     pub fn is_spool(&self) -> bool {
         matches!(self, Self::Spool(_))
     }
+}
+
+/// The index of the pieces of a part.
+pub fn have_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
+    directory.join(format!("{info_hash}.have"))
 }
 
 /// Whether this is the index of a part that is not there.

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 use crate::torrent::{Bitfield, InfoDict, InfoHash};
 
+use super::cache_file::{CacheFile, have_path};
+
 pub struct PartFile {
     info: Arc<InfoDict>,
     info_hash: InfoHash,
@@ -222,11 +224,7 @@ impl PartFile {
 
 /// Where the bytes of a download are.
 fn part_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
-    directory.join(format!("{info_hash}.part"))
-}
-
-fn have_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
-    directory.join(format!("{info_hash}.have"))
+    CacheFile::Part(info_hash).path(directory)
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -1,10 +1,12 @@
 //! The seeder: the upload side of this machine, for everything that it offers. It alone sends payload bytes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::runtime::Counters;
+use crate::torrent::InfoDict;
 
 use super::crowds::Crowds;
 use super::limits::Place;
@@ -59,5 +61,11 @@ impl Seeder {
         visit: Visit<'_>,
     ) -> Result<(), SeederError> {
         Upload::new(self, offer, peer, visit).run().await
+    }
+
+    /// The info dict of an offer that may have to be encoded for it: in turn, not for everybody at once.
+    pub async fn info(&self, offer: &Offer, address: IpAddr) -> Result<Arc<InfoDict>, OfferError> {
+        let _turn = self.slots.take(offer.info_hash, address).await;
+        offer.info().await
     }
 }

@@ -167,15 +167,7 @@ impl<'a> Upload<'a> {
         }
         let info = match known {
             Some(info) => info,
-            None => {
-                // It may take the encoding of the whole NAR: not for everybody at once.
-                let _turn = self
-                    .seeder
-                    .slots
-                    .take(self.offer.info_hash, self.address)
-                    .await;
-                self.offer.info().await?
-            }
+            None => self.seeder.info(&self.offer, self.address).await?,
         };
         if self.hello.extended {
             self.metadata = Metadata::of(&info);
