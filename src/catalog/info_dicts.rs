@@ -32,11 +32,7 @@ pub struct InfoDicts {
 impl InfoDicts {
     /// A file that is damaged is put aside: whoever needs what was in it computes it again.
     pub fn open(path: &Path) -> Result<Self, InfoDictsError> {
-        let opened = connect(path).or_else(|error| match is_damage(&error) {
-            true => begin_anew(path, &error),
-            false => Err(error),
-        });
-        let connection = opened.map_err(|source| InfoDictsError {
+        let connection = open_or_begin_anew(path).map_err(|source| InfoDictsError {
             path: path.to_owned(),
             source,
         })?;
@@ -104,7 +100,7 @@ impl InfoDicts {
         let mut attempt = || {
             let connection = match open.take() {
                 Some(connection) => connection,
-                None => connect(&self.path)?,
+                None => open_or_begin_anew(&self.path)?,
             };
             let error = match work(&connection) {
                 Err(error) if is_damage(&error) => error,
@@ -150,6 +146,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 fn is_damage(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     code.is_some_and(|code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+fn open_or_begin_anew(path: &Path) -> rusqlite::Result<Connection> {
+    connect(path).or_else(|error| match is_damage(&error) {
+        true => begin_anew(path, &error),
+        false => Err(error),
+    })
 }
 
 /// Without the damaged file, whose bytes may still be of use to a person.

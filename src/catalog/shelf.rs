@@ -149,7 +149,7 @@ impl Shelf {
     pub fn load(&self, known: &[Release]) -> Result<Vec<Release>, ShelfError> {
         let mut releases: Vec<Release> = Vec::new();
         for sequence in self.sequences()?.into_iter().take(self.keep) {
-            match self.load_one(sequence, &[known, &releases[..]].concat()) {
+            match self.load_one(sequence, known, &releases) {
                 Ok(Some(release)) => releases.push(release),
                 Ok(None) => {}
                 Err(error) => {
@@ -160,7 +160,13 @@ impl Shelf {
         Ok(releases)
     }
 
-    fn load_one(&self, sequence: u64, loaded: &[Release]) -> Result<Option<Release>, ShelfError> {
+    fn load_one(
+        &self,
+        sequence: u64,
+        known: &[Release],
+        loaded: &[Release],
+    ) -> Result<Option<Release>, ShelfError> {
+        let there = || known.iter().chain(loaded);
         let path = self.manifests().join(sequence.to_string());
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
         let manifest = self.verify(&bytes)?;
@@ -169,9 +175,7 @@ impl Shelf {
         let mut layers = Vec::with_capacity(manifest.header().layers.len());
         for entry in &manifest.header().layers {
             let path = self.layer_path(entry);
-            let shared = loaded
-                .iter()
-                .find_map(|release| release.shared_layer(entry, &path));
+            let shared = there().find_map(|release| release.shared_layer(entry, &path));
             let Some((layer, file)) = shared.or_else(|| self.read_layer(entry)) else {
                 tracing::warn!(channel = %self.channel, sequence, layer = entry.number, "a kept manifest misses a layer");
                 return Ok(None);
@@ -181,8 +185,7 @@ impl Shelf {
         }
         for listed in &manifest.header().files {
             let path = self.file_path(listed);
-            let shared = loaded
-                .iter()
+            let shared = there()
                 .flat_map(Release::plain_files)
                 .find(|file| file.path == path);
             files.extend(shared.cloned().or_else(|| read_file(listed, path)));
