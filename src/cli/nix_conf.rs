@@ -12,13 +12,19 @@ const MAX_INCLUDES: u32 = 10;
 const DEFAULT_SUBSTITUTERS: &str = "https://cache.nixos.org/";
 
 /// Lists by key: a later line replaces an earlier one, `extra-` adds to it.
-#[derive(Default)]
 pub struct NixConf(HashMap<String, Vec<String>>);
+
+impl Default for NixConf {
+    fn default() -> Self {
+        let mut conf = Self(HashMap::new());
+        conf.set("substituters", DEFAULT_SUBSTITUTERS);
+        conf
+    }
+}
 
 impl NixConf {
     pub fn read(path: &Path) -> io::Result<Self> {
         let mut conf = Self::default();
-        conf.set("substituters", DEFAULT_SUBSTITUTERS);
         conf.add(path, MAX_INCLUDES)?;
         Ok(conf)
     }

@@ -163,10 +163,10 @@ impl Substituter {
     fn notes(&self, config: &str) -> String {
         let note = |url: &String| match url.starts_with("http://") || url.starts_with("https://") {
             true => format!(
-                "nix.conf also names {url}, which nobody asks any more: add it to [[upstream]] in {config}, with its keys\n"
+                "Nix has asked {url} so far, which nobody asks any more: add it to [[upstream]] in {config}, with its keys\n"
             ),
             false => format!(
-                "nix.conf also names {url}, which the agent cannot ask: add `extra-substituters = {url}` at its end\n"
+                "Nix has asked {url} so far, which the agent cannot ask: add `extra-substituters = {url}` at its end\n"
             ),
         };
         self.dropped.iter().map(note).collect()
