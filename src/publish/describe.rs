@@ -9,13 +9,13 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 
 use crate::catalog::InfoDicts;
 use crate::payload::{self, Described};
+use crate::runtime::{NewFile, Readers};
 use crate::store::PathInfo;
 use crate::torrent::InfoDict;
 
 use super::error::PublishError;
 use super::progress::Progress;
 use super::source::PathSource;
-use crate::runtime::{NewFile, Readers};
 
 /// What describing needs beside the paths.
 pub struct Describer<'a> {

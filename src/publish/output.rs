@@ -20,10 +20,10 @@ use sha2::{Digest, Sha256};
 
 use crate::manifest::{Header, LayerEntry, MAX_FILE_BYTES, Pointer, ReleaseFile, SignedManifest};
 use crate::payload::ENCODER_ID;
+use crate::runtime::{Readers, remove_leftovers, write_new};
 use crate::torrent::{ChannelLink, InfoDict, Magnet, Metainfo};
 
 use super::error::PublishError;
-use crate::runtime::{Readers, remove_leftovers, write_new};
 
 pub struct Output<'a> {
     directory: &'a Path,

@@ -1,7 +1,7 @@
 //! `STATE/run.json`, and `run.json` in systemd's runtime directory: where the running node answers; also its ready line. Other commands find the node by it.
 
 use std::fs;
-use std::io::{self};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 

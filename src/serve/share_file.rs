@@ -2,7 +2,7 @@
 //! told to give nothing gives nothing until it is told otherwise.
 
 use std::fs;
-use std::io::{self};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::Counters;
