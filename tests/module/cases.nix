@@ -12,9 +12,25 @@ let
   key = "test-1:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
   coveredKey = "covered-1:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=";
   channel = { name = "test"; inherit key; manifest = "https://example.org/channel"; };
+
+  # What a running program does not take over, a key each; all else as in `agent`.
+  restarted = lib.mapAttrs'
+    (key: settings: lib.nameValuePair "agentRestarted-${key}" (agent { channels = [ channel ]; share = "public"; uploadLimit = "2MB/s"; inherit settings; }))
+    {
+      listen.swarm.listen = "[::]:7000";
+      dht.swarm.dht = false;
+      bootstrap.swarm.bootstrap = [ "192.0.2.9:6881" ];
+      lsd.swarm.lsd = false;
+      upnp.swarm.upnp = true;
+      neighbours.swarm.neighbours = 5;
+      recreate_threads.swarm.recreate_threads = 3;
+      recreate_nice.swarm.recreate_nice = 7;
+      cache.cache.size = "1GB";
+      store.store.uri = "local?root=/elsewhere";
+    };
 in
 {
-  evaluated = {
+  evaluated = restarted // {
     # Imported, but not turned on: nothing may change.
     nothing = module "default.nix" { };
 
@@ -42,7 +58,7 @@ in
       ];
     };
 
-    # What a running program takes over, and what it does not; all else as in `agent`.
+    # What a running program takes over; all else as in `agent`.
     agentReloaded = agent {
       channels = [ link { link = otherLink; keepReleases = 5; } ];
       share = "off";
@@ -63,7 +79,6 @@ in
         };
       };
     };
-    agentRestarted = agent { channels = [ channel ]; share = "public"; uploadLimit = "2MB/s"; settings.swarm.listen = "[::]:7000"; };
 
     # settings, leaf by leaf.
     leaves = agent {

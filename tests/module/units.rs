@@ -197,5 +197,22 @@ fn what_a_running_program_takes_over_restarts_nothing() {
         triggers[0].as_str().unwrap().to_owned()
     };
     assert_eq!(triggers("agentReloaded"), triggers("agent"));
-    assert_ne!(triggers("agentRestarted"), triggers("agent"));
+    // A unit with another text is restarted as well.
+    let units = |case: &str| evaluation.case(case)["units"].clone();
+    assert_eq!(units("agentReloaded"), units("agent"));
+    for key in [
+        "listen",
+        "dht",
+        "bootstrap",
+        "lsd",
+        "upnp",
+        "neighbours",
+        "recreate_threads",
+        "recreate_nice",
+        "cache",
+        "store",
+    ] {
+        let restarted = triggers(&format!("agentRestarted-{key}"));
+        assert_ne!(restarted, triggers("agent"), "{key}");
+    }
 }
