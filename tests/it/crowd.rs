@@ -16,8 +16,6 @@ const SIZE: u64 = 16_000_000;
 const AGENTS: u64 = 4;
 /// Neighbours tell what they have every few seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// BEP 3.
-const BITFIELD: u8 = 5;
 
 #[test]
 fn agents_that_know_only_the_origin_trade() {
@@ -53,9 +51,7 @@ fn agents_that_know_only_the_origin_trade() {
     let info = &lone.payload.info;
     wait_for("peer that sees everything", PATIENCE, || {
         let mut peer = RawPeer::meet(raw_host(9), origin.peer, &info.info_hash()).unwrap();
-        let (id, bits) = peer.next().unwrap();
-        let ones: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
-        (id == BITFIELD && ones == info.piece_count()).then_some(())
+        peer.has_everything(info).unwrap().then_some(())
     });
 }
 

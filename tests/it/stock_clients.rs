@@ -19,8 +19,6 @@ const FAST: &str = "1GB/s";
 const OVERHEAD: u64 = 500_000;
 /// A client first checks its file, and transmission lets 10 s pass between its looks at who may download.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// BEP 3.
-const BITFIELD: u8 = 5;
 /// The origin's host, and those that download from it.
 const ORIGIN: u8 = 1;
 const OTHERS: [u8; 2] = [2, 3];
@@ -151,20 +149,9 @@ impl Scene {
         let address = SocketAddr::new(self.hosts.address(k), PORT);
         let (place, ours) = (self.hosts.place(ORIGIN), self.hosts.address(ORIGIN));
         let info = &self.lone.payload.info;
-        let bitfield = || -> io::Result<Vec<u8>> {
-            let mut peer = RawPeer::meet(ours, address, &info.info_hash())?;
-            loop {
-                if let (BITFIELD, bits) = peer.next()? {
-                    return Ok(bits);
-                }
-            }
-        };
-        let everything = |bits: &Vec<u8>| {
-            let pieces: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
-            pieces == info.piece_count()
-        };
+        let whole = || RawPeer::meet(ours, address, &info.info_hash())?.has_everything(info);
         wait_for("client that has everything", PATIENCE, || {
-            place.run(bitfield).ok().filter(everything)
+            place.run(whole).unwrap_or(false).then_some(())
         });
     }
 }
@@ -234,16 +221,20 @@ fn an_agent_downloads_from_two(test: &str, client: Stock) {
         scene.slow_down(k, "2mbit");
         scene.wait_for_seed(k);
     }
-    scene.wait_for_nar(&scene.start(&scene.agent(&OTHERS)));
+    let agent = scene.start(&scene.agent(&OTHERS));
+    scene.wait_for_nar(&agent);
     let (sent, length) = (
         OTHERS.map(|k| scene.sent(k)),
         scene.lone.payload.info.length,
     );
-    // One of two transmissions often lets the agent wait until the other has given everything.
+    // One of two transmissions often lets the agent wait until the other has given everything: then both were met.
     let least = match client {
         Stock::Transmission => 1,
         _ => OTHERS.len(),
     };
+    agent.wait("both that answer", |status| {
+        status["swarm"]["reachable"] == OTHERS.len()
+    });
     let gave = sent.iter().filter(|sent| **sent > length / 10).count();
     assert!(gave >= least, "{sent:?} of {length}");
 }

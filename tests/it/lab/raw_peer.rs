@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use narswarm::torrent::InfoHash;
+use narswarm::torrent::{InfoDict, InfoHash};
 use socket2::{Domain, Socket, Type};
 
 const PROTOCOL: &[u8] = b"\x13BitTorrent protocol";
@@ -14,6 +14,8 @@ const PROTOCOL: &[u8] = b"\x13BitTorrent protocol";
 const RESERVED: [u8; 8] = [0, 0, 0, 0, 0, 0x10, 0, 0];
 /// A seeder may have to make the frame first, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// BEP 3.
+const BITFIELD: u8 = 5;
 const BLOCK: u32 = 16 * 1024;
 
 /// All of 127.0.0.0/8 is this machine: each of these counts as another one.
@@ -70,6 +72,13 @@ impl RawPeer {
                 return Ok((frame.remove(0), frame));
             }
         }
+    }
+
+    /// Whether the peer says at first that it has all of this.
+    pub fn has_everything(&mut self, info: &InfoDict) -> io::Result<bool> {
+        let (id, bits) = self.next()?;
+        let ones: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
+        Ok(id == BITFIELD && ones == info.piece_count())
     }
 
     /// A whole piece, block by block.
