@@ -1,7 +1,8 @@
 //! A row counts only with a signature that Nix would accept, and a channel that lies cannot hide one that does not.
 
 use crate::lab::{
-    Channel, Closure, Forgery, Keys, Node, NodeConfig, Publication, Release, Scratch, get, narswarm,
+    Channel, Closure, Forgery, Keys, LoneNar, Node, NodeConfig, Publication, Release, Scratch, get,
+    narswarm,
 };
 
 #[test]
@@ -58,16 +59,16 @@ fn rows_without_a_trusted_signature_are_not_served() {
 /// No signature covers it, and Nix would refuse the path for it.
 #[test]
 fn a_forged_content_address_is_not_passed_on() {
-    let Some(channel) = Channel::small("a_forged_content_address_is_not_passed_on", &[]) else {
+    let Some(lone) = LoneNar::new("a_forged_content_address_is_not_passed_on", 100_000) else {
         return;
     };
-    let publication = &channel.publication;
+    let publication = &lone.publication;
     let narinfo = |name: &str| {
-        let agent = Node::start(&channel.agent(name));
+        let agent = Node::start(&lone.agent(name));
         agent.wait_for_channel();
-        let answer = get(agent.shim, &channel.closure.top().narinfo());
+        let answer = get(agent.shim, &lone.path().narinfo());
         assert_eq!(answer.status, 200);
-        answer.text()
+        answer.text().to_owned()
     };
     // The real one is.
     assert!(narinfo("before").contains("\nCA: fixed:r:sha256:"));

@@ -2,7 +2,7 @@
 //! magnet link, by .torrent, after a kill in the middle, two of them at once.
 
 use std::{
-    collections::HashSet, fs, io, net::SocketAddr, panic::catch_unwind, path::PathBuf, thread,
+    collections::HashSet, fs, net::SocketAddr, panic::catch_unwind, path::PathBuf, thread,
     time::Duration,
 };
 

@@ -74,11 +74,14 @@ impl RawPeer {
         }
     }
 
-    /// Whether the peer says at first that it has all of this.
+    /// Whether the peer's bitfield says that it has all of this.
     pub fn has_everything(&mut self, info: &InfoDict) -> io::Result<bool> {
-        let (id, bits) = self.next()?;
-        let ones: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
-        Ok(id == BITFIELD && ones == info.piece_count())
+        loop {
+            if let (BITFIELD, bits) = self.next()? {
+                let ones: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
+                return Ok(ones == info.piece_count());
+            }
+        }
     }
 
     /// A whole piece, block by block.
