@@ -98,7 +98,10 @@ impl Fixture {
         // Where the program was built nobody may not be allowed to go.
         let program = self.dir.path().join("program");
         if !program.exists() {
-            fs::copy(env::current_exe().unwrap(), &program).unwrap();
+            // By another process: what this one has open for writing while another test forks, nobody can run.
+            let mut copy = Command::new("cp");
+            let copied = copy.arg(env::current_exe().unwrap()).arg(&program).status();
+            assert!(copied.unwrap().success());
         }
         let id = NOBODY.to_string();
         let output = Command::new("setpriv")
