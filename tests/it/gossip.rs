@@ -81,6 +81,28 @@ fn who_has_denied_it_is_asked_when_nobody_else_is_left() {
     lab.fetch_from_swarm(&agent);
 }
 
+/// A holder behind NAT can be asked nowhere else for an info dict, and has to encode a NAR for it.
+#[test]
+fn questions_for_info_dicts_that_come_in_a_row_are_all_answered() {
+    let test = "questions_for_info_dicts_that_come_in_a_row_are_all_answered";
+    let Some(lab) = Channel::small(test, &[]) else {
+        return;
+    };
+    let holder = Node::start(&lab.seedbox("holder"));
+    holder.wait_for_offer(lab.closure.paths.len());
+    let layer = &lab.publication.layers()[0];
+    let mut asker = TopicPeer::connect(holder.peer, topic(&lab.publication), 1);
+    asker.say_hello(0, &[layer.sha256]);
+    let rows = layer.rows as u8;
+    (0..rows).for_each(|row| asker.say_want_info(&layer.sha256, row));
+    let mut answered = 0;
+    while answered < rows {
+        let dicts = asker.hear("info").expect("the holder stays");
+        let key = b"12:piece length";
+        answered += dicts.windows(key.len()).filter(|w| w == key).count() as u8;
+    }
+}
+
 /// The newest may lead to nothing: the one whose release is here is told beside it.
 #[test]
 fn the_newest_pointer_is_passed_on_and_the_one_that_leads_to_a_release() {

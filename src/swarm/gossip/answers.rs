@@ -23,7 +23,7 @@ use super::topic::Topic;
 
 /// Holders named for one row: a downloader uses few at a time.
 const HOLDERS_PER_ROW: usize = 4;
-/// Info dicts that are computed for one request; others are only given when they are known already.
+/// Info dicts that are computed at once for whoever has reached our port, and can ask for the others there.
 const MAX_COMPUTED: usize = 16;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -88,6 +88,10 @@ impl Gossip {
         let wanted = rows.iter().filter_map(|row| layers.info_hash(row));
         let wanted: Vec<_> = wanted.collect();
         let (gossip, neighbour) = (self.clone(), neighbour.clone());
+        let most = match neighbour.dialled {
+            true => wanted.len(),
+            false => MAX_COMPUTED,
+        };
         self.tasks.spawn(async move {
             let (mut known, mut unknown) = (Vec::new(), Vec::new());
             for info_hash in wanted {
@@ -96,7 +100,7 @@ impl Gossip {
                 };
                 match offer.known_info().await {
                     Some(info) => known.push(info.encode()),
-                    None if unknown.len() < MAX_COMPUTED => unknown.push(offer),
+                    None if unknown.len() < most => unknown.push(offer),
                     None => {}
                 }
             }

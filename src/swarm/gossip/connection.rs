@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval_at, timeout};
 
 use crate::manifest::PointerError;
@@ -16,6 +17,7 @@ use crate::swarm::protocol::{IncomingError, PeerMessage, PeerReader, WireError, 
 
 use super::Gossip;
 use super::greeting::Greeted;
+use super::layers::{MAX_ASKED, RowName};
 use super::message::{Hello, Message, MessageError};
 use super::neighbour::Neighbour;
 use super::row_set::RowSetError;
@@ -58,6 +60,9 @@ pub enum ConnectionError {
     Flood,
 }
 
+/// Rows whose info dicts one neighbour may wait for, beside those that are being looked for.
+const MAX_WANTED: usize = MAX_ASKED as usize;
+
 /// A connection and what was said on it so far.
 pub struct Connection {
     gossip: Arc<Gossip>,
@@ -70,7 +75,9 @@ pub struct Connection {
     /// Whether the neighbour has said hello.
     introduced: bool,
     has_slot: bool,
-    answering: Option<tokio::task::JoinHandle<()>>,
+    /// The task that answers for info dicts, and the rows asked for meanwhile.
+    answering: Option<JoinHandle<()>>,
+    wanted: Vec<RowName>,
 }
 
 impl Connection {
@@ -91,6 +98,7 @@ impl Connection {
             introduced: false,
             has_slot: false,
             answering: None,
+            wanted: vec![],
         };
         (connection, greeted.reader)
     }
@@ -134,6 +142,7 @@ impl Connection {
                     Some(message) => self.put(&message),
                     None => return Ok(()),
                 },
+                () = ended(&mut self.answering) => self.answer_infos(vec![]),
                 changed = layers.changed() => {
                     if changed.is_err() { return Ok(()); }
                     neighbour.retain(&layers.borrow_and_update());
@@ -202,9 +211,8 @@ impl Connection {
             }
             Message::WantInfo(rows) => {
                 let rows = layers.decode_question(&rows)?;
-                let busy = self.answering.as_ref().is_some_and(|a| !a.is_finished());
-                if !neighbour.mute && !busy && neighbour.budget.takes_dicts(rows.len()) {
-                    self.answering = Some(gossip.answer_infos(topic, neighbour, &rows));
+                if !neighbour.mute && neighbour.budget.takes_dicts(rows.len()) {
+                    self.answer_infos(rows);
                 }
             }
             Message::Info(dicts) => gossip.questions.heard_infos(dicts),
@@ -264,6 +272,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Answers for these rows when what was asked before is answered: none of them is asked for again soon.
+    fn answer_infos(&mut self, rows: Vec<RowName>) {
+        self.wanted.extend(rows);
+        self.wanted.truncate(MAX_WANTED);
+        if self.answering.is_none() && !self.wanted.is_empty() {
+            let rows = std::mem::take(&mut self.wanted);
+            let answering = self
+                .gossip
+                .answer_infos(&self.topic, &self.neighbour, &rows);
+            self.answering = Some(answering);
+        }
+    }
+
     fn put(&mut self, message: &Message) {
         messages::put_extended(&mut self.out, self.extension, &message.encode());
     }
@@ -300,4 +321,14 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Resolves when the task has ended, and never without one.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        // A panic in it ends only this answer.
+        Some(running) => drop(running.await),
+        None => std::future::pending().await,
+    }
+    *task = None;
 }

@@ -123,6 +123,21 @@ impl TopicPeer {
         assert!(self.say(&out.finish()));
     }
 
+    /// Asks for the info dict of one row.
+    pub fn say_want_info(&mut self, layer: &[u8; 32], row: u8) {
+        let mut out = Writer::new();
+        out.open_dict();
+        out.bytes("want info");
+        out.open_list();
+        out.open_dict();
+        out.bytes_at("layer", layer);
+        out.bytes_at("rows", &[0, row, 1]);
+        out.close();
+        out.close();
+        out.close();
+        assert!(self.say(&out.finish()));
+    }
+
     /// The next gossip message whose one key is this; `None` when the node hangs up.
     #[track_caller]
     pub fn hear(&mut self, key: &str) -> Option<Vec<u8>> {
