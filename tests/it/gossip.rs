@@ -1,6 +1,6 @@
 //! Machines that know one address find each other, and the one that has what they want.
 
-use std::{fs, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use crate::lab::{Channel, Node, NodeConfig, Release, TopicPeer, pointer_message, topic, wait_for};
 
@@ -32,6 +32,25 @@ fn who_knows_one_address_gets_what_another_has() {
     holder.wait("port that is open", |status| {
         status["swarm"]["port"] == "open"
     });
+}
+
+/// Whoever came first was told of nobody, and those who come at the same moment know nobody either.
+#[test]
+fn a_neighbour_hears_of_one_that_comes_later() {
+    let Some(lab) = Channel::small("a_neighbour_hears_of_one_that_comes_later", &[]) else {
+        return;
+    };
+    let meeting = Node::start(&lab.meeting_point("meeting"));
+    meeting.wait_for_channel();
+    let mut first = TopicPeer::connect(meeting.peer, topic(&lab.publication), 1);
+    first.say_hello(0, &[]);
+    let later = Node::start(&lab.agent("later").peer(meeting.peer));
+    let SocketAddr::V4(address) = later.peer else {
+        panic!("{} is not of this lab", later.peer);
+    };
+    let compact = [&address.ip().octets()[..], &address.port().to_be_bytes()].concat();
+    let told = first.hear("peers").expect("the meeting point stays");
+    assert!(told.windows(compact.len()).any(|part| part == compact));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What this machine answers its neighbours: who else has something, info dicts, a connection back, peers.
+//! What this machine tells its neighbours of others, and answers them: who else has something, info dicts, a connection
+//! back, peers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ const HOLDERS_PER_ROW: usize = 4;
 /// Info dicts that are computed at once for whoever has reached our port, and can ask for the others there.
 const MAX_COMPUTED: usize = 16;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Neighbours that hear of a new one. When many come at the same moment, nobody was reached yet when they said hello.
+const TOLD_OF_NEW: usize = 4;
 
 impl Gossip {
     /// Which other neighbours have some of these rows: what they said themselves, so nothing travels more than twice.
@@ -192,5 +195,17 @@ impl Gossip {
         };
         peers.shuffle(&mut rand::rng());
         peers.into_iter().filter(may).take(MAX_PEERS).collect()
+    }
+    /// Tells some of the others of a neighbour that was just reached.
+    pub fn tell_of(&self, new: &Neighbour, topic: &Topic) {
+        let Some(contact) = new.contact() else {
+            return;
+        };
+        let mut others = topic.neighbours();
+        others.retain(|other| other.id != new.id && self.may_name(new, other));
+        others.shuffle(&mut rand::rng());
+        for other in others.into_iter().take(TOLD_OF_NEW) {
+            other.tell(Message::Peers(vec![contact]));
+        }
     }
 }

@@ -15,8 +15,9 @@ const ROWS: (u32, u32) = (100, 8192);
 const DICTS: (u32, u32) = (50, 4096);
 /// Connections that we open for a neighbour.
 const DIALS: (u32, u32) = (1, 16);
-/// Between two lists of peers.
-const PEERS_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two lists of peers, and so many at once: in a crowd one new neighbour after another is told of.
+const PEERS_INTERVAL: Duration = Duration::from_secs(20);
+const PEERS_BURST: u32 = 8;
 
 pub struct Budget {
     messages: DefaultDirectRateLimiter,
@@ -36,7 +37,8 @@ impl Default for Budget {
             rows: bucket(ROWS),
             dicts: bucket(DICTS),
             dials: bucket(DIALS),
-            peers: Quota::with_period(PEERS_INTERVAL).map(RateLimiter::direct),
+            peers: Quota::with_period(PEERS_INTERVAL)
+                .map(|quota| RateLimiter::direct(quota.allow_burst(at_least_one(PEERS_BURST)))),
         }
     }
 }
@@ -65,9 +67,12 @@ impl Budget {
 }
 
 fn bucket((per_second, burst): (u32, u32)) -> DefaultDirectRateLimiter {
-    let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
     RateLimiter::direct(quota)
+}
+
+fn at_least_one(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
 }
 
 fn takes(bucket: &DefaultDirectRateLimiter, amount: usize) -> bool {
@@ -91,6 +96,7 @@ mod tests {
         assert!(Budget::default().takes_rows(8192));
         assert!(!Budget::default().takes_rows(8193));
         assert!(Budget::default().takes_rows(0));
-        assert!(budget.takes_peers() && !budget.takes_peers());
+        let lists = (0..100).filter(|_| budget.takes_peers()).count();
+        assert_eq!(lists, PEERS_BURST as usize);
     }
 }

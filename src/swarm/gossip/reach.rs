@@ -91,6 +91,7 @@ impl Gossip {
             neighbour.set_open(open);
             if open {
                 gossip.reached(contact);
+                gossip.tell_of(&neighbour, &topic);
             }
             neighbour.tell(Message::Seen { you: contact, open });
             gossip.holders_changed();
