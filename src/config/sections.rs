@@ -115,7 +115,7 @@ impl Default for SwarmSection {
             networks: vec![],
             upload_limit: Rate(2_000_000),
             peer_upload_limit: None,
-            upload_slots: 8,
+            upload_slots: 4,
             recreate_threads: None,
             recreate_nice: 5,
             connections: 1024,

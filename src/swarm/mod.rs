@@ -49,7 +49,8 @@ use listener::Entrance;
 use payloads::PayloadDirectory;
 use protocol::PeerId;
 use seeding::{
-    Crowds, IdleWork, OfferBook, OfferSummary, Places, Seeder, Slots, Tracker, UploadRates,
+    Crowds, IdleWork, Invitations, OfferBook, OfferSummary, Places, Seeder, Slots, Tracker,
+    UploadRates,
 };
 use share::SharePolicy;
 
@@ -140,6 +141,7 @@ impl Swarm {
             crowds,
             rates: UploadRates::new(options.upload_limits),
             slots: Slots::new(options.upload_slots),
+            invitations: Invitations::new(options.upload_slots),
             policy: policy.clone(),
             counters: counters.clone(),
             peer_id,
@@ -285,6 +287,7 @@ impl Swarm {
         self.policy.set(options.share, options.networks);
         self.seeder.rates.set(options.upload_limits);
         self.seeder.slots.set(options.upload_slots);
+        self.seeder.invitations.set(options.upload_slots);
         self.places.set(options.connections);
         self.peers.configure(&options.peers);
         *self

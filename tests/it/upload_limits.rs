@@ -2,6 +2,7 @@
 //! nothing of what was given.
 
 use std::{
+    io::Write as _,
     thread,
     time::{Duration, Instant},
 };
@@ -76,4 +77,57 @@ fn each_address_has_a_limit_of_its_own() {
     // With one limit for all of them it would be 17 s.
     let elapsed = start.elapsed();
     assert!(elapsed < 3 * AT_LEAST, "{elapsed:?}");
+}
+
+const UNCHOKE: u8 = 1;
+const INTERESTED: u8 = 2;
+const EXTENDED: u8 = 20;
+/// For each of the four upload slots two peers may ask.
+const MAY_ASK: u8 = 8;
+
+/// A peer that is choked is free to go elsewhere: it learns when its turn has come.
+#[test]
+fn whoever_has_to_wait_is_choked_until_its_turn() {
+    let Some(lone) = LoneNar::new("whoever_has_to_wait_is_choked_until_its_turn", SIZE) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit(SLOW));
+    seedbox.wait_for_offer(1);
+    let info = &lone.payload.info;
+    let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash()).unwrap();
+    let until = |peer: &mut RawPeer, last: u8| {
+        let mut ids = vec![peer.next().unwrap().0];
+        while ids.last() != Some(&last) {
+            ids.push(peer.next().unwrap().0);
+        }
+        ids
+    };
+    // Each more than what may leave at once: they wait for the rate. In one write, so that nobody is done in between.
+    let requests: Vec<u8> = (0..4)
+        .flat_map(|piece| {
+            (0..info.piece_len(piece))
+                .step_by(16384)
+                .map(move |at| (piece, at))
+        })
+        .flat_map(|(piece, at)| {
+            let body = [piece, at, 16384].map(u32::to_be_bytes).concat();
+            [&[0, 0, 0, 13, 6], &body[..]].concat()
+        })
+        .collect();
+    let busy: Vec<RawPeer> = (2..2 + MAY_ASK)
+        .map(|host| {
+            let mut peer = meet(host);
+            assert!(until(&mut peer, EXTENDED).contains(&UNCHOKE), "{host}");
+            peer.0.write_all(&requests).unwrap();
+            peer
+        })
+        .collect();
+    let mut late = meet(2 + MAY_ASK);
+    assert!(!until(&mut late, EXTENDED).contains(&UNCHOKE));
+    late.send(INTERESTED, &[]).unwrap();
+    until(&mut late, UNCHOKE);
+    let range = info.piece_range(0);
+    let came = late.piece(0, info.piece_len(0)).unwrap();
+    assert!(came == lone.payload.bytes[range.start as usize..range.end as usize]);
+    drop(busy);
 }

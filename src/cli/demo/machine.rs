@@ -83,7 +83,7 @@ fn options(
             share: Share::Lan,
             networks: vec![],
             upload_limits: UploadLimits::default(),
-            upload_slots: 8,
+            upload_slots: 4,
             recreation: Recreation {
                 threads: None,
                 nice: 0,

@@ -11,7 +11,7 @@ use crate::runtime::Counters;
 use crate::swarm::discovery::{PeerBook, Pointers};
 use crate::swarm::payloads::PayloadDirectory;
 use crate::swarm::seeding::{
-    Crowds, OfferBook, Recreation, Seeder, Slots, UploadLimits, UploadRates,
+    Crowds, Invitations, OfferBook, Recreation, Seeder, Slots, UploadLimits, UploadRates,
 };
 use crate::swarm::share::{Share, SharePolicy};
 
@@ -34,6 +34,7 @@ pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
         book: book.clone(),
         rates: UploadRates::new(UploadLimits::default()),
         slots: Slots::new(1),
+        invitations: Invitations::new(1),
         policy: policy.clone(),
         counters: Arc::new(Counters::default()),
         peer_id: [1; 20],

@@ -18,6 +18,7 @@ use crate::torrent::{InfoHash, bencode::Writer};
 use super::compact_peers::CompactPeers;
 use super::wire::{HANDSHAKE_LEN, ID_HAVE_ALL, RESERVED_FAST};
 
+const ID_CHOKE: u8 = 0;
 const ID_UNCHOKE: u8 = 1;
 const ID_HAVE: u8 = 4;
 const ID_BITFIELD: u8 = 5;
@@ -47,6 +48,10 @@ pub fn put_handshake(out: &mut BytesMut, info_hash: InfoHash, peer_id: [u8; 20],
     out.resize(at + HANDSHAKE_LEN, 0);
     let written = handshake.serialize_unchecked_len(&mut out[at..]);
     out.truncate(at + written);
+}
+
+pub fn put_choke(out: &mut BytesMut) {
+    put_frame(out, ID_CHOKE, &[]);
 }
 
 pub fn put_unchoke(out: &mut BytesMut) {

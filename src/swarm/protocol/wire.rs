@@ -67,6 +67,7 @@ pub enum PeerMessage {
         begin: u32,
         length: u32,
     },
+    Interested(bool),
     Have(u32),
     Bitfield(Bytes),
     HaveAll,
@@ -192,6 +193,8 @@ fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
             begin: r.begin,
             length: r.length,
         },
+        Message::Interested => PeerMessage::Interested(true),
+        Message::NotInterested => PeerMessage::Interested(false),
         Message::Have(piece) => PeerMessage::Have(piece),
         Message::Bitfield(bits) => PeerMessage::Bitfield(Bytes::copy_from_slice(bits.as_ref())),
         Message::Extended(ExtendedMessage::Handshake(hello)) => PeerMessage::Hello {

@@ -9,6 +9,7 @@ use crate::runtime::Counters;
 use crate::torrent::InfoDict;
 
 use super::crowds::Crowds;
+use super::invitations::Invitations;
 use super::limits::Place;
 use super::offer::{Offer, OfferError};
 use super::offer_book::OfferBook;
@@ -46,6 +47,7 @@ pub struct Seeder {
     pub crowds: Arc<Crowds>,
     pub rates: UploadRates,
     pub slots: Slots,
+    pub invitations: Invitations,
     pub policy: Arc<SharePolicy>,
     pub counters: Arc<Counters>,
     pub peer_id: [u8; 20],

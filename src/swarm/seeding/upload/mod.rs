@@ -3,6 +3,7 @@
 //! One write opens the conversation (handshake, pieces, unchoke, extension handshake), so that a downloader's first
 //! request leaves after one round trip; delayed ACKs are off, because a small NAR would wait 40 ms for one.
 
+mod choke;
 mod metadata;
 mod slot_turn;
 mod telling;
@@ -28,6 +29,7 @@ use crate::swarm::protocol::incoming::{Incoming, quick_ack};
 use crate::swarm::protocol::{
     MAX_REQUEST, PeerHello, PeerId, PeerMessage, PeerReader, Program, WireError, messages,
 };
+use choke::Choke;
 use metadata::Metadata;
 use slot_turn::{SlotTurn, TURN_TIME};
 use telling::{CROWD_REQUEST_QUEUE, REQUEST_QUEUE};
@@ -36,6 +38,8 @@ use waits::{at, changed, changed_line};
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone. Where places are scarce it goes
 /// earlier (`Places`).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
+/// Clients leave whoever is silent for longer, also one that lets them wait; ours after 20 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A peer that takes no bytes for so long only holds memory.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a request for less than that counts for, unless it is for the rest of a piece: every client asks for 16 KiB.
@@ -62,6 +66,9 @@ pub struct Upload<'a> {
     busy: bool,
     program: Program,
     address: IpAddr,
+    /// Whether it may ask, and has said that it wants to.
+    choke: Choke,
+    interested: bool,
     /// Its turn at the upload slots, while it has requests.
     turn: SlotTurn,
     out: BytesMut,
@@ -131,6 +138,8 @@ impl<'a> Upload<'a> {
             busy: false,
             program,
             address,
+            choke: Choke::Choked,
+            interested: false,
             turn: SlotTurn::default(),
             out: BytesMut::new(),
             line,
@@ -159,7 +168,7 @@ impl<'a> Upload<'a> {
         let seen = self.seen.take();
         let mut hides = seen.is_some() && self.program != Program::Companion;
         self.put_have(seen.as_ref().unwrap_or(&have));
-        messages::put_unchoke(&mut self.out);
+        self.open();
         // The info dict may have to be computed first; whoever brings its own need not wait for that.
         let known = self.offer.known_info().await;
         if known.is_none() {
@@ -185,6 +194,7 @@ impl<'a> Upload<'a> {
                         Some(message) => message,
                         None => {
                             self.rest();
+                            self.flush().await?;
                             tokio::select! {
                                 message = timeout_at(heard + IDLE_TIMEOUT, self.reader.next()) => match message {
                                     Ok(Err(WireError::Closed)) => return Ok(()),
@@ -198,13 +208,22 @@ impl<'a> Upload<'a> {
                                 () = at(news_at) => {
                                     news_at = None;
                                     self.put_finished(&mut have);
+                                    self.invite();
                                     continue;
                                 }
                                 () = changed_line(self.line.as_ref()) => {
                                     self.put_news();
                                     continue;
                                 }
-                                () = tokio::time::sleep(ASKS_WITHIN), if hides => {
+                                () = self.choke.opens() => {
+                                    messages::put_unchoke(&mut self.out);
+                                    continue;
+                                }
+                                () = tokio::time::sleep(KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
+                                    messages::put_keep_alive(&mut self.out);
+                                    continue;
+                                }
+                                () = tokio::time::sleep(ASKS_WITHIN), if hides && self.choke.is_open() => {
                                     hides = self.line.as_ref().is_some_and(Line::waited);
                                     continue;
                                 }
@@ -243,6 +262,7 @@ impl<'a> Upload<'a> {
                     line.introduce(port, ut_pex.is_some(), ours);
                 }
             }
+            PeerMessage::Interested(interested) => self.is_interested(interested),
             PeerMessage::Have(piece) => self.has([piece]),
             PeerMessage::HaveAll | PeerMessage::Bitfield(_)
                 if std::mem::replace(&mut self.said_all, true) => {}
@@ -312,6 +332,7 @@ impl<'a> Upload<'a> {
         let block = piece.slice(begin as usize..end as usize);
         self.piece = Some((index, piece));
         self.turn.sent(block.len());
+        self.seeder.invitations.gave(self.want(), block.len());
         // A few bytes of each piece would make us encode everything for next to nothing. Only the last block is short.
         let is_last =
             end == info.piece_len(index) && (begin as usize).is_multiple_of(LEAST_CHARGED);
@@ -334,16 +355,23 @@ impl<'a> Upload<'a> {
     /// All requests are answered.
     fn rest(&mut self) {
         self.turn.end();
-        if std::mem::take(&mut self.busy)
-            && let Some(place) = self.place
-        {
-            place.rests();
+        if std::mem::take(&mut self.busy) {
+            self.choke.release();
+            if let Some(place) = self.place {
+                place.rests();
+            }
+            if self.seeder.invitations.are_waited_for() {
+                self.choke();
+            }
         }
     }
 
     /// Waits for an upload slot, or for the next turn when this one was long.
     async fn take_turn(&mut self) -> Result<(), SeederError> {
         let slots = &self.seeder.slots;
+        if self.turn.is_long() && self.seeder.invitations.are_waited_for() {
+            self.choke();
+        }
         if self.turn.goes_on(slots) {
             return Ok(());
         }

@@ -39,13 +39,24 @@ impl SlotTurn {
         self.0 = None;
     }
 
-    /// Whether it may send more in this turn; one that was long ends here if others wait.
+    /// Whether it may send more in this turn; one that was long ends here if others wait, after the time for what the peer
+    /// had asked before it was choked.
     pub fn goes_on(&mut self, slots: &Slots) -> bool {
-        let long =
-            |running: &Running| running.bytes >= TURN_BYTES || running.began.elapsed() >= TURN_TIME;
-        if self.0.as_ref().is_some_and(long) && slots.are_waited_for() {
+        if self.has_lasted(2) && slots.are_waited_for() {
             self.end();
         }
         self.0.is_some()
+    }
+
+    /// Whether others should have their turn.
+    pub fn is_long(&self) -> bool {
+        self.has_lasted(1)
+    }
+
+    fn has_lasted(&self, turns: u32) -> bool {
+        self.0.as_ref().is_some_and(|running| {
+            running.bytes >= TURN_BYTES * turns as usize
+                || running.began.elapsed() >= TURN_TIME * turns
+        })
     }
 }

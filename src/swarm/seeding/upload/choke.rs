@@ -1,0 +1,109 @@
+//! Whether the peer may ask for pieces (BEP 3): while nobody has to wait, or when it is invited, until it was served.
+
+use std::future::pending;
+
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::swarm::protocol::{Program, messages};
+use crate::swarm::seeding::invitations::{Invitation, Want};
+
+use super::Upload;
+
+/// An invitation that nobody takes up goes to somebody else: the round trip of a satellite, and a busy machine.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(1);
+
+pub enum Choke {
+    /// There is nothing to ask for, or the peer has not said that it wants something.
+    Choked,
+    /// It wants something, and waits for its turn.
+    Waiting(oneshot::Receiver<Invitation>),
+    /// It may ask. Its invitation is held until it was served.
+    Open(Option<(Invitation, Instant)>),
+}
+
+impl Choke {
+    pub fn invited(invitation: Invitation) -> Self {
+        Self::Open(Some((invitation, Instant::now() + ACCEPTED_WITHIN)))
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
+    /// Resolves when it is its turn to ask; never where it does not wait for that. Meanwhile an invitation may lapse.
+    pub async fn opens(&mut self) {
+        match self {
+            Self::Waiting(receiver) => {
+                if let Ok(invitation) = receiver.await {
+                    *self = Self::invited(invitation);
+                    return;
+                }
+            }
+            Self::Open(Some((_, by))) => {
+                sleep_until(*by).await;
+                self.release();
+            }
+            _ => {}
+        }
+        pending().await
+    }
+
+    /// It was served, or asked for nothing: others have their turn, and it may still ask.
+    pub fn release(&mut self) {
+        if let Self::Open(invitation) = self {
+            *invitation = None;
+        }
+    }
+}
+
+impl Upload<'_> {
+    pub(super) fn want(&self) -> Want {
+        Want {
+            info_hash: self.offer.info_hash,
+            length: self.offer.length,
+            address: self.address,
+        }
+    }
+
+    pub(super) fn is_interested(&mut self, interested: bool) {
+        self.interested = interested;
+        match self.choke {
+            Choke::Waiting(_) if !interested => self.choke = Choke::Choked,
+            _ => self.invite(),
+        }
+    }
+
+    /// Lets the peer ask at once where nobody has to wait.
+    pub(super) fn open(&mut self) {
+        // A companion asks for nothing.
+        if self.program == Program::Companion || self.offer.have().ones() == 0 {
+            return;
+        }
+        if let Some(invitation) = self.seeder.invitations.at_once(self.want()) {
+            self.choke = Choke::invited(invitation);
+            messages::put_unchoke(&mut self.out);
+        }
+    }
+
+    /// The peer wants something, and there may be something.
+    pub(super) fn invite(&mut self) {
+        if !self.interested || !matches!(self.choke, Choke::Choked) {
+            return;
+        }
+        self.open();
+        if !self.choke.is_open() && self.offer.have().ones() > 0 {
+            self.choke = Choke::Waiting(self.seeder.invitations.ask(self.want()));
+        }
+    }
+
+    /// It has had its turn: others are waiting. What it has asked already is still answered, because librqbit does not
+    /// ask again.
+    pub(super) fn choke(&mut self) {
+        if self.choke.is_open() {
+            messages::put_choke(&mut self.out);
+            self.choke = Choke::Choked;
+            self.invite();
+        }
+    }
+}
