@@ -196,6 +196,8 @@ impl PeerBook {
 
     /// Those of whom most is to be expected first.
     pub fn rank(&self, addresses: &mut [SocketAddr]) {
+        // Not everybody begins with the same.
+        addresses.shuffle(&mut rand::rng());
         let known = self.lock();
         addresses.sort_by_key(|address| match known.get(address) {
             Some(known) if known.reached => 0,

@@ -37,8 +37,6 @@ const DISK_PERMITS: usize = 64;
 const PARALLEL_CHECKS: usize = 32;
 /// Requests in flight per peer. 16 KiB each: 2 MiB fill 100 Mbit/s at 160 ms.
 const REQUEST_WINDOW: usize = 128;
-/// Peers that a download starts with; each costs a connection, and more follow through the tracker.
-const MAX_FIRST_PEERS: usize = 80;
 /// How often it is looked at who delivers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,10 +114,8 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Result<(), DownloadError> {
         let info_hash = part.info_hash();
-        let mut peers = self.sources.of(&info_hash);
-        peers.truncate(MAX_FIRST_PEERS);
         self.sources.gossip().ask_dial_backs(&info_hash);
-        self.tracker.register(info_hash, &peers);
+        let peers = self.tracker.begin(info_hash, part.info().piece_count());
         let options = AddTorrentOptions {
             overwrite: true,
             initial_peers: Some(peers.clone()),

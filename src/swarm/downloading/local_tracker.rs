@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -23,20 +23,50 @@ use crate::torrent::InfoHash;
 
 use super::sources::Sources;
 use crate::swarm::protocol::announce::{self, Announce};
+use crate::swarm::seeding::CROWD_PIECES;
 
 /// An answer without news: below every client's and proxy's idea of a dead request.
 const HOLD: Duration = Duration::from_secs(50);
 /// librqbit sleeps this long between an answer and its next question.
-pub const POLL: Duration = Duration::from_secs(1);
+pub const POLL: Duration = Duration::from_millis(250);
 
 /// Peers that one download is told of: each costs a connection.
 const MAX_TOLD: usize = 160;
+/// Those that it starts with.
+const MAX_FIRST: usize = 80;
+/// A small payload is there before many could be of use: it starts with so many, and hears of so many more a second.
+const FEW_FIRST: usize = 6;
+const MORE_A_SECOND: f64 = 8.0;
+/// How often it is looked whether it may hear of more.
+const ROOM_CHECK: Duration = Duration::from_millis(250);
 
 /// What a running download knows.
 struct Known {
     told: HashSet<SocketAddr>,
     /// Found for this download alone, not told yet.
     fresh: Vec<SocketAddr>,
+    small: bool,
+    since: Instant,
+}
+
+impl Known {
+    fn of(piece_count: u32) -> Self {
+        Self {
+            told: HashSet::new(),
+            fresh: vec![],
+            small: piece_count < CROWD_PIECES,
+            since: Instant::now(),
+        }
+    }
+
+    /// How many more it may be told of now.
+    fn room(&self) -> usize {
+        let may = match self.small {
+            true => FEW_FIRST + (self.since.elapsed().as_secs_f64() * MORE_A_SECOND) as usize,
+            false => MAX_TOLD,
+        };
+        may.min(MAX_TOLD).saturating_sub(self.told.len())
+    }
 }
 
 pub struct LocalTracker {
@@ -65,13 +95,14 @@ impl LocalTracker {
         format!("http://{}/announce", self.address)
     }
 
-    /// A download begins, already knowing `initial`; nothing else is answered for.
-    pub fn register(&self, info_hash: InfoHash, initial: &[SocketAddr]) {
-        let known = Known {
-            told: initial.iter().copied().collect(),
-            fresh: vec![],
-        };
+    /// A download begins, with the peers that are returned; nothing else is answered for.
+    pub fn begin(&self, info_hash: InfoHash, piece_count: u32) -> Vec<SocketAddr> {
+        let mut known = Known::of(piece_count);
+        let mut peers = self.sources.of(&info_hash);
+        peers.truncate(known.room().min(MAX_FIRST));
+        known.told.extend(&peers);
         self.downloads().insert(info_hash, known);
+        peers
     }
 
     /// Peers of this download alone, beside those that `Sources` knows.
@@ -130,25 +161,25 @@ impl LocalTracker {
             loop {
                 let found = self.found.notified();
                 let candidates = self.sources.of(&info_hash);
-                match self.downloads().get_mut(&info_hash) {
+                let waits = match self.downloads().get_mut(&info_hash) {
                     None => return Vec::new(),
-                    Some(Known { told, fresh }) => {
-                        let room = MAX_TOLD.saturating_sub(told.len());
-                        let fresh: Vec<SocketAddr> = fresh
-                            .drain(..)
-                            .chain(candidates)
-                            .filter(|peer| !told.contains(peer))
-                            .take(room)
-                            .collect();
-                        told.extend(&fresh);
+                    Some(known) => {
+                        let mut fresh: Vec<SocketAddr> =
+                            known.fresh.drain(..).chain(candidates).collect();
+                        fresh.retain(|peer| !known.told.contains(peer));
+                        let waits = fresh.len();
+                        fresh.truncate(known.room());
+                        known.told.extend(&fresh);
                         if !fresh.is_empty() {
                             return fresh;
                         }
+                        waits > 0 && known.told.len() < MAX_TOLD
                     }
-                }
+                };
                 tokio::select! {
                     more = changes.changed() => if !more { return Vec::new() },
                     () = found => {}
+                    () = tokio::time::sleep(ROOM_CHECK), if waits => {}
                 }
             }
         };
@@ -192,7 +223,7 @@ mod tests {
         );
         let old = "192.0.2.1:6881".parse().unwrap();
         peers.add(old, PeerOrigin::Config);
-        tracker.register(info_hash, &[old]);
+        assert_eq!(tracker.begin(info_hash, 1), [old]);
         let waiting = announce(&tracker, info_hash);
         let add = async {
             tokio::task::yield_now().await;
