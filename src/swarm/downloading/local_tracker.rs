@@ -45,7 +45,7 @@ struct Known {
     told: HashSet<SocketAddr>,
     /// Found for this download alone, not told yet.
     fresh: Vec<SocketAddr>,
-    small: bool,
+    piece_count: u32,
     since: Instant,
 }
 
@@ -54,14 +54,14 @@ impl Known {
         Self {
             told: HashSet::new(),
             fresh: vec![],
-            small: piece_count < CROWD_PIECES,
+            piece_count,
             since: Instant::now(),
         }
     }
 
     /// How many more it may be told of now.
     fn room(&self) -> usize {
-        let may = match self.small {
+        let may = match self.piece_count < CROWD_PIECES {
             true => FEW_FIRST + (self.since.elapsed().as_secs_f64() * MORE_A_SECOND) as usize,
             false => MAX_TOLD,
         };
@@ -98,7 +98,7 @@ impl LocalTracker {
     /// A download begins, with the peers that are returned; nothing else is answered for.
     pub fn begin(&self, info_hash: InfoHash, piece_count: u32) -> Vec<SocketAddr> {
         let mut known = Known::of(piece_count);
-        let mut peers = self.sources.of(&info_hash);
+        let mut peers = self.sources.of(&info_hash, piece_count);
         peers.truncate(known.room().min(MAX_FIRST));
         known.told.extend(&peers);
         self.downloads().insert(info_hash, known);
@@ -160,7 +160,11 @@ impl LocalTracker {
         let wait = async {
             loop {
                 let found = self.found.notified();
-                let candidates = self.sources.of(&info_hash);
+                let known = self.downloads().get(&info_hash).map(|k| k.piece_count);
+                let Some(piece_count) = known else {
+                    return Vec::new();
+                };
+                let candidates = self.sources.of(&info_hash, piece_count);
                 let waits = match self.downloads().get_mut(&info_hash) {
                     None => return Vec::new(),
                     Some(known) => {

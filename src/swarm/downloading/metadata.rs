@@ -94,15 +94,17 @@ pub async fn fetch(
     loop {
         let open = sources.gossip().is_asking(&info_hash);
         let Ranked {
-            holders,
+            whole,
+            getting,
             doubtful,
             strangers,
             last_resort,
         } = sources.ranked(&info_hash);
         // Most strangers do not have it; a neighbour's answer who does is often one round trip away.
-        let patient = open && holders.is_empty() && started.elapsed() < STRANGERS_WAIT;
+        let nobody = whole.is_empty() && getting.is_empty();
+        let patient = open && nobody && started.elapsed() < STRANGERS_WAIT;
         let strangers = strangers.into_iter().filter(|_| !patient);
-        for peer in holders.into_iter().chain(doubtful) {
+        for peer in whole.into_iter().chain(getting).chain(doubtful) {
             if asking.len() < PARALLEL_HOLDERS && asked.insert(peer) {
                 asking.push(ask(peer, Opening::AtOnce));
             }

@@ -21,8 +21,10 @@ pub struct Sources {
 
 /// Peers by what is known of them and one payload, the best first.
 pub struct Ranked {
-    /// They are said to have it, or to be downloading it.
-    pub holders: Vec<SocketAddr>,
+    /// They are said to have it.
+    pub whole: Vec<SocketAddr>,
+    /// They are said to be downloading it.
+    pub getting: Vec<SocketAddr>,
     /// They are said to have it, and nobody could reach them.
     pub doubtful: Vec<SocketAddr>,
     /// They have not said that they lack it.
@@ -65,20 +67,25 @@ impl Sources {
         !self.peers.is_empty() || self.gossip.has_neighbours()
     }
 
-    /// Whom to ask for this payload, the best first.
-    pub fn of(&self, info_hash: &InfoHash) -> Vec<SocketAddr> {
+    /// Whom to ask for this payload of so many pieces, the best first.
+    pub fn of(&self, info_hash: &InfoHash, piece_count: u32) -> Vec<SocketAddr> {
         let Ranked {
-            holders,
+            whole,
+            mut getting,
             doubtful,
             strangers,
             last_resort,
         } = self.ranked(info_hash);
-        let others = match holders.is_empty() {
+        let others = match whole.is_empty() && getting.is_empty() {
             true => usize::MAX,
             false => OTHERS,
         };
+        // Whoever is downloading a single piece has nothing to give.
+        if piece_count == 1 {
+            getting.clear();
+        }
         let strangers = strangers.into_iter().take(others);
-        let said = holders.into_iter().chain(doubtful);
+        let said = whole.into_iter().chain(getting).chain(doubtful);
         let peers: Vec<SocketAddr> = said.chain(strangers).collect();
         match peers.is_empty() {
             true => last_resort,
@@ -91,8 +98,8 @@ impl Sources {
         let mut said = self.gossip.holders(info_hash);
         self.peers.rank(&mut said.whole);
         self.peers.rank(&mut said.getting);
-        let holders = [said.whole, said.getting].concat();
-        let known: HashSet<&SocketAddr> = holders.iter().chain(&said.doubtful).collect();
+        let holders = said.whole.iter().chain(&said.getting);
+        let known: HashSet<&SocketAddr> = holders.chain(&said.doubtful).collect();
         let mut others = self.peers.candidates();
         others.retain(|peer| !known.contains(peer));
         let lacking = self.gossip.lacking(info_hash);
@@ -100,7 +107,8 @@ impl Sources {
             others.into_iter().partition(|peer| lacking.contains(peer));
         last_resort.truncate(OTHERS);
         Ranked {
-            holders,
+            whole: said.whole,
+            getting: said.getting,
             doubtful: said.doubtful,
             strangers,
             last_resort,
