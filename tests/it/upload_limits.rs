@@ -3,13 +3,18 @@
 
 use std::{
     io::Write as _,
+    ops::Range,
     thread,
     time::{Duration, Instant},
 };
 
+use narswarm::torrent::InfoDict;
+
 use crate::lab::{LoneNar, Node, RawPeer, raw_host, wait_for};
 
 const SIZE: u64 = 3_000_000;
+/// What every client asks for at a time.
+const BLOCK: u32 = 16 * 1024;
 const SLOW: &str = "500kB/s";
 /// Half a megabyte may leave at once, the rest takes 5 s.
 const AT_LEAST: Duration = Duration::from_secs(4);
@@ -81,9 +86,51 @@ fn each_address_has_a_limit_of_its_own() {
 
 const UNCHOKE: u8 = 1;
 const INTERESTED: u8 = 2;
+const REQUEST: u8 = 6;
+const PIECE: u8 = 7;
+const CANCEL: u8 = 8;
 const EXTENDED: u8 = 20;
 /// For each of the four upload slots two peers may ask.
 const MAY_ASK: u8 = 8;
+
+/// Messages of this id, for all blocks of these pieces.
+fn frames(info: &InfoDict, pieces: Range<u32>, id: u8) -> Vec<u8> {
+    let blocks = |piece| (0..info.piece_len(piece)).step_by(BLOCK as usize);
+    let frame = |piece: u32, at: u32| {
+        let body = [piece, at, BLOCK.min(info.piece_len(piece) - at)];
+        let body = body.map(u32::to_be_bytes).concat();
+        [&[0, 0, 0, 13, id], &body[..]].concat()
+    };
+    let pieces = pieces.flat_map(|piece| blocks(piece).map(move |at| (piece, at)));
+    pieces.flat_map(|(piece, at)| frame(piece, at)).collect()
+}
+
+/// Another was faster: what is taken back before it was sent is not sent.
+#[test]
+fn what_a_peer_takes_back_is_not_sent() {
+    let Some(lone) = LoneNar::new("what_a_peer_takes_back_is_not_sent", SIZE) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox"));
+    seedbox.wait_for_offer(1);
+    let info = &lone.payload.info;
+    let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info.info_hash()).unwrap();
+    let asked = frames(info, 0..4, REQUEST);
+    let spared = frames(info, 1..3, CANCEL);
+    peer.0.write_all(&[asked, spared].concat()).unwrap();
+    let mut came = Vec::new();
+    let blocks = |piece| info.piece_len(piece).div_ceil(BLOCK) as usize;
+    while came.len() < blocks(0) + blocks(3) {
+        if let (PIECE, block) = peer.next().unwrap() {
+            came.push(block[3]);
+        }
+    }
+    assert!(came.iter().all(|piece| [0, 3].contains(piece)), "{came:?}");
+    assert_eq!(
+        seedbox.bytes("uploaded"),
+        u64::from(info.piece_len(0) + info.piece_len(3))
+    );
+}
 
 /// A peer that is choked is free to go elsewhere: it learns when its turn has come.
 #[test]
@@ -103,17 +150,7 @@ fn whoever_has_to_wait_is_choked_until_its_turn() {
         ids
     };
     // Each more than what may leave at once: they wait for the rate. In one write, so that nobody is done in between.
-    let requests: Vec<u8> = (0..4)
-        .flat_map(|piece| {
-            (0..info.piece_len(piece))
-                .step_by(16384)
-                .map(move |at| (piece, at))
-        })
-        .flat_map(|(piece, at)| {
-            let body = [piece, at, 16384].map(u32::to_be_bytes).concat();
-            [&[0, 0, 0, 13, 6], &body[..]].concat()
-        })
-        .collect();
+    let requests = frames(info, 0..4, REQUEST);
     let busy: Vec<RawPeer> = (2..2 + MAY_ASK)
         .map(|host| {
             let mut peer = meet(host);

@@ -67,6 +67,12 @@ pub enum PeerMessage {
         begin: u32,
         length: u32,
     },
+    /// Takes a request back.
+    Cancel {
+        index: u32,
+        begin: u32,
+        length: u32,
+    },
     Interested(bool),
     Have(u32),
     Bitfield(Bytes),
@@ -189,6 +195,11 @@ fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
     };
     Ok(match message {
         Message::Request(r) => PeerMessage::Request {
+            index: r.index,
+            begin: r.begin,
+            length: r.length,
+        },
+        Message::Cancel(r) => PeerMessage::Cancel {
             index: r.index,
             begin: r.begin,
             length: r.length,

@@ -3,8 +3,10 @@
 //! One write opens the conversation (handshake, pieces, unchoke, extension handshake), so that a downloader's first
 //! request leaves after one round trip; delayed ACKs are off, because a small NAR would wait 40 ms for one.
 
+mod answering;
 mod choke;
 mod metadata;
+mod requests;
 mod slot_turn;
 mod telling;
 mod waits;
@@ -13,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,10 +30,11 @@ use super::offer::Offer;
 use super::seeder::{Seeder, SeederError, Visit};
 use crate::swarm::protocol::incoming::{Incoming, quick_ack};
 use crate::swarm::protocol::{
-    MAX_REQUEST, PeerHello, PeerId, PeerMessage, PeerReader, Program, WireError, messages,
+    PeerHello, PeerId, PeerMessage, PeerReader, Program, WireError, messages,
 };
 use choke::Choke;
 use metadata::Metadata;
+use requests::{Request, Requests};
 use slot_turn::{SlotTurn, TURN_TIME};
 use telling::{CROWD_REQUEST_QUEUE, REQUEST_QUEUE};
 use waits::{at, changed, changed_line};
@@ -42,11 +46,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A peer that takes no bytes for so long only holds memory.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a request for less than that counts for, unless it is for the rest of a piece: every client asks for 16 KiB.
-const LEAST_CHARGED: usize = 16 * 1024;
 /// Answers are written together up to this many bytes.
 const WRITE_BATCH: usize = 128 * 1024;
-/// Bytes of a large payload that wait in the kernel: the rest waits here, where it can be held back.
+/// Bytes that wait in the kernel: the rest waits here, where it can be held back and taken back.
 const UNSENT: u32 = 64 * 1024;
 /// Pieces that a running download finishes are told of together.
 const HAVE_INTERVAL: Duration = Duration::from_millis(100);
@@ -62,8 +64,12 @@ pub struct Upload<'a> {
     /// Whether our handshake was sent before.
     greeted: bool,
     place: Option<&'a Place>,
-    /// Whether requests came that are not all answered.
+    /// The pieces that it may know of.
+    have: Bitfield,
+    /// What it waits for, and whether anything came since it last waited for nothing.
+    requests: Requests,
     busy: bool,
+    heard: Instant,
     program: Program,
     address: IpAddr,
     /// Whether it may ask, and has said that it wants to.
@@ -104,11 +110,12 @@ impl<'a> Upload<'a> {
         let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| {
             address.ip().to_canonical()
         });
+        // Only makes the uplink's state known earlier; a socket that refuses still works.
+        let _ = SockRef::from(write.as_ref()).set_tcp_notsent_lowat(UNSENT);
+        let have = offer.have();
         let (mut line, mut seen) = (None, None);
         let mut reqq = REQUEST_QUEUE;
         if offer.piece_count() >= CROWD_PIECES {
-            // Only makes the uplink's state known earlier; a socket that refuses still works.
-            let _ = SockRef::from(write.as_ref()).set_tcp_notsent_lowat(UNSENT);
             let who = (address, peer_id.machine());
             let joining = Joining {
                 near: seeder.policy.is_confined(address),
@@ -135,7 +142,10 @@ impl<'a> Upload<'a> {
             write,
             greeted,
             place: visit.place,
+            have,
+            requests: Requests::default(),
             busy: false,
+            heard: Instant::now(),
             program,
             address,
             choke: Choke::Choked,
@@ -155,7 +165,13 @@ impl<'a> Upload<'a> {
     }
 
     pub async fn run(mut self) -> Result<(), SeederError> {
-        let mut have = self.offer.have();
+        match self.converse().await {
+            Err(SeederError::Wire(WireError::Closed)) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    async fn converse(&mut self) -> Result<(), SeederError> {
         let mut progress = self.offer.progress();
         if !self.greeted {
             messages::put_handshake(
@@ -167,7 +183,8 @@ impl<'a> Upload<'a> {
         }
         let seen = self.seen.take();
         let mut hides = seen.is_some() && self.program != Program::Companion;
-        self.put_have(seen.as_ref().unwrap_or(&have));
+        let shown = seen.unwrap_or_else(|| self.have.clone());
+        self.put_have(&shown);
         self.open();
         // The info dict may have to be computed first; whoever brings its own need not wait for that.
         let known = self.offer.known_info().await;
@@ -183,73 +200,77 @@ impl<'a> Upload<'a> {
         }
         self.put_hello();
         self.flush().await?;
-        let mut heard = Instant::now();
         let mut news_at = None;
         loop {
-            let message = match self.reader.buffered()? {
-                Some(message) if self.out.len() < WRITE_BATCH => message,
-                buffered => {
-                    self.flush().await?;
-                    match buffered {
-                        Some(message) => message,
-                        None => {
-                            self.rest();
-                            self.flush().await?;
-                            tokio::select! {
-                                message = timeout_at(heard + IDLE_TIMEOUT, self.reader.next()) => match message {
-                                    Ok(Err(WireError::Closed)) => return Ok(()),
-                                    Ok(message) => message?,
-                                    Err(_) => return Err(SeederError::Silent),
-                                },
-                                () = changed(&mut progress), if news_at.is_none() => {
-                                    news_at = Some(Instant::now() + HAVE_INTERVAL);
-                                    continue;
-                                }
-                                () = at(news_at) => {
-                                    news_at = None;
-                                    self.put_finished(&mut have);
-                                    self.invite();
-                                    continue;
-                                }
-                                () = changed_line(self.line.as_ref()) => {
-                                    self.put_news();
-                                    continue;
-                                }
-                                () = self.choke.opens() => {
-                                    messages::put_unchoke(&mut self.out);
-                                    continue;
-                                }
-                                () = tokio::time::sleep(KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
-                                    messages::put_keep_alive(&mut self.out);
-                                    continue;
-                                }
-                                () = tokio::time::sleep(ASKS_WITHIN), if hides && self.choke.is_open() => {
-                                    hides = self.line.as_ref().is_some_and(Line::waited);
-                                    continue;
-                                }
-                            }
-                        }
-                    }
+            // What has arrived comes before what is sent: it may take requests back.
+            if self.takes_messages()
+                && let Some(message) = self.reader.next().now_or_never()
+            {
+                self.act(message?, &info).await?;
+                continue;
+            }
+            if !self.requests.is_empty() {
+                self.answer(&info).await?;
+                continue;
+            }
+            self.flush().await?;
+            self.rest();
+            self.flush().await?;
+            tokio::select! {
+                message = timeout_at(self.heard + IDLE_TIMEOUT, self.reader.next()) => {
+                    let message = message.map_err(|_| SeederError::Silent)?;
+                    self.act(message?, &info).await?;
                 }
-            };
-            heard = Instant::now();
-            quick_ack(self.reader.get_ref().as_ref());
-            self.act(message, &info, &have).await?;
+                () = changed(&mut progress), if news_at.is_none() => {
+                    news_at = Some(Instant::now() + HAVE_INTERVAL);
+                }
+                () = at(news_at) => {
+                    news_at = None;
+                    self.put_finished();
+                    self.invite();
+                }
+                () = changed_line(self.line.as_ref()) => self.put_news(),
+                () = self.choke.opens() => messages::put_unchoke(&mut self.out),
+                () = tokio::time::sleep(KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
+                    messages::put_keep_alive(&mut self.out);
+                }
+                () = tokio::time::sleep(ASKS_WITHIN), if hides && self.choke.is_open() => {
+                    hides = self.line.as_ref().is_some_and(Line::waited);
+                }
+            }
         }
     }
 
-    async fn act(
-        &mut self,
-        message: PeerMessage,
-        info: &InfoDict,
-        have: &Bitfield,
-    ) -> Result<(), SeederError> {
+    /// Whether there is room for what a message may bring.
+    fn takes_messages(&self) -> bool {
+        self.requests.have_room() && self.out.len() < WRITE_BATCH
+    }
+
+    async fn act(&mut self, message: PeerMessage, info: &InfoDict) -> Result<(), SeederError> {
+        self.heard = Instant::now();
+        quick_ack(self.reader.get_ref().as_ref());
         match message {
             PeerMessage::Request {
                 index,
                 begin,
                 length,
-            } => self.answer(info, have, index, begin, length).await?,
+            } => self.is_asked(
+                info,
+                Request {
+                    index,
+                    begin,
+                    length,
+                },
+            )?,
+            PeerMessage::Cancel {
+                index,
+                begin,
+                length,
+            } => self.is_spared(&Request {
+                index,
+                begin,
+                length,
+            }),
             PeerMessage::Hello {
                 ut_metadata,
                 ut_pex,
@@ -289,96 +310,6 @@ impl<'a> Upload<'a> {
         if let Some(line) = &self.line {
             line.has(pieces);
         }
-    }
-
-    async fn answer(
-        &mut self,
-        info: &InfoDict,
-        have: &Bitfield,
-        index: u32,
-        begin: u32,
-        length: u32,
-    ) -> Result<(), SeederError> {
-        let within = index < info.piece_count()
-            && length > 0
-            && length <= MAX_REQUEST
-            && begin
-                .checked_add(length)
-                .is_some_and(|end| end <= info.piece_len(index));
-        if !within {
-            return Err(SeederError::BadRequest {
-                index,
-                begin,
-                length,
-            });
-        }
-        if !have.get(index) {
-            if self.hello.fast {
-                messages::put_reject(&mut self.out, index, begin, length);
-            }
-            return Ok(());
-        }
-        if !std::mem::replace(&mut self.busy, true)
-            && let Some(place) = self.place
-        {
-            place.works();
-        }
-        self.take_turn().await?;
-        let piece = match &self.piece {
-            Some((last, piece)) if *last == index => piece.clone(),
-            _ => self.offer.piece(index).await?,
-        };
-        let end = begin + length;
-        let block = piece.slice(begin as usize..end as usize);
-        self.piece = Some((index, piece));
-        self.turn.sent(block.len());
-        self.seeder.invitations.gave(self.want(), block.len());
-        // A few bytes of each piece would make us encode everything for next to nothing. Only the last block is short.
-        let is_last =
-            end == info.piece_len(index) && (begin as usize).is_multiple_of(LEAST_CHARGED);
-        let charged = match is_last {
-            true => block.len(),
-            false => block.len().max(LEAST_CHARGED),
-        };
-        self.seeder.rates.wait(self.address, charged).await;
-        messages::put_block(&mut self.out, index, begin, &block);
-        let (counters, channel) = (&self.seeder.counters, &self.offer.channel);
-        counters.uploaded(channel, block.len() as u64);
-        if let Some(line) = self.line.as_ref().filter(|_| end == info.piece_len(index)) {
-            line.sent(index);
-            // Not only when there are no requests left: by then the peer has seen nothing to ask for.
-            self.put_news();
-        }
-        Ok(())
-    }
-
-    /// All requests are answered.
-    fn rest(&mut self) {
-        self.turn.end();
-        if std::mem::take(&mut self.busy) {
-            self.choke.release();
-            if let Some(place) = self.place {
-                place.rests();
-            }
-            if self.seeder.invitations.are_waited_for() {
-                self.choke();
-            }
-        }
-    }
-
-    /// Waits for an upload slot, or for the next turn when this one was long.
-    async fn take_turn(&mut self) -> Result<(), SeederError> {
-        let slots = &self.seeder.slots;
-        if self.turn.is_long() && self.seeder.invitations.are_waited_for() {
-            self.choke();
-        }
-        if self.turn.goes_on(slots) {
-            return Ok(());
-        }
-        self.flush().await?;
-        let turn = slots.take(self.offer.info_hash, self.address).await;
-        self.turn = SlotTurn::begin(turn);
-        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), SeederError> {

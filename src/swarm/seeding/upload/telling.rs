@@ -37,10 +37,10 @@ impl Upload<'_> {
     }
 
     /// Pieces of a running download that were finished since we last said so.
-    pub(super) fn put_finished(&mut self, have: &mut Bitfield) {
+    pub(super) fn put_finished(&mut self) {
         let now = self.offer.have();
         for piece in 0..self.offer.piece_count() {
-            if now.get(piece) && have.set(piece) {
+            if now.get(piece) && self.have.set(piece) {
                 messages::put_have(&mut self.out, piece);
             }
         }

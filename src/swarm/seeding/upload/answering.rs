@@ -1,0 +1,146 @@
+//! Answers requests: each in its turn at the upload slots, within the rates, unless the peer takes it back before.
+
+use std::pin::pin;
+
+use tokio::time::sleep;
+
+use crate::swarm::protocol::{MAX_REQUEST, messages};
+use crate::swarm::seeding::seeder::SeederError;
+use crate::torrent::InfoDict;
+
+use super::requests::Request;
+use super::slot_turn::SlotTurn;
+use super::{KEEP_ALIVE, Upload, WRITE_BATCH};
+
+/// What a request for less than that counts for, unless it is for the rest of a piece: every client asks for 16 KiB.
+const LEAST_CHARGED: usize = 16 * 1024;
+
+impl Upload<'_> {
+    pub(super) fn is_asked(
+        &mut self,
+        info: &InfoDict,
+        request: Request,
+    ) -> Result<(), SeederError> {
+        let Request {
+            index,
+            begin,
+            length,
+        } = request;
+        let within = index < info.piece_count()
+            && length > 0
+            && length <= MAX_REQUEST
+            && request
+                .end()
+                .is_some_and(|end| end <= info.piece_len(index));
+        if !within {
+            return Err(SeederError::BadRequest {
+                index,
+                begin,
+                length,
+            });
+        }
+        if !self.have.get(index) {
+            self.refuse(&request);
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.busy, true)
+            && let Some(place) = self.place
+        {
+            place.works();
+        }
+        self.requests.push(request);
+        Ok(())
+    }
+
+    /// It has got that elsewhere.
+    pub(super) fn is_spared(&mut self, request: &Request) {
+        if self.requests.cancel(request) {
+            self.refuse(request);
+        }
+    }
+
+    /// BEP 6: whoever speaks it is told.
+    fn refuse(&mut self, request: &Request) {
+        if self.hello.fast {
+            messages::put_reject(&mut self.out, request.index, request.begin, request.length);
+        }
+    }
+
+    /// Answers one request, or waits for the turn to do so.
+    pub(super) async fn answer(&mut self, info: &InfoDict) -> Result<(), SeederError> {
+        if self.turn.is_long() && self.seeder.invitations.are_waited_for() {
+            self.choke();
+        }
+        if !self.turn.goes_on(&self.seeder.slots) {
+            self.flush().await?;
+            return self.wait_for_turn(info).await;
+        }
+        let Some(request) = self.requests.pop() else {
+            return Ok(());
+        };
+        let Request { index, begin, .. } = request;
+        let piece = match &self.piece {
+            Some((last, piece)) if *last == index => piece.clone(),
+            _ => self.offer.piece(index).await?,
+        };
+        let end = begin + request.length;
+        let block = piece.slice(begin as usize..end as usize);
+        self.piece = Some((index, piece));
+        self.turn.sent(block.len());
+        self.seeder.invitations.gave(self.want(), block.len());
+        // A few bytes of each piece would make us encode everything for next to nothing. Only the last block is short.
+        let is_last =
+            end == info.piece_len(index) && (begin as usize).is_multiple_of(LEAST_CHARGED);
+        let charged = match is_last {
+            true => block.len(),
+            false => block.len().max(LEAST_CHARGED),
+        };
+        self.seeder.rates.wait(self.address, charged).await;
+        messages::put_block(&mut self.out, index, begin, &block);
+        let (counters, channel) = (&self.seeder.counters, &self.offer.channel);
+        counters.uploaded(channel, block.len() as u64);
+        if let Some(line) = self.line.as_ref().filter(|_| end == info.piece_len(index)) {
+            line.sent(index);
+            // Not only when there are no requests left: by then the peer has seen nothing to ask for.
+            self.put_news();
+        }
+        if self.out.len() >= WRITE_BATCH {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for an upload slot, or until the peer wants nothing any more.
+    async fn wait_for_turn(&mut self, info: &InfoDict) -> Result<(), SeederError> {
+        let slots = &self.seeder.slots;
+        let mut turn = pin!(slots.take(self.offer.info_hash, self.address));
+        while !self.requests.is_empty() {
+            tokio::select! {
+                turn = &mut turn => {
+                    self.turn = SlotTurn::begin(turn);
+                    return Ok(());
+                }
+                message = self.reader.next(), if self.takes_messages() => {
+                    self.act(message?, info).await?;
+                }
+                () = sleep(KEEP_ALIVE) => messages::put_keep_alive(&mut self.out),
+            }
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// All requests are answered.
+    pub(super) fn rest(&mut self) {
+        self.turn.end();
+        if std::mem::take(&mut self.busy) {
+            self.choke.release();
+            if let Some(place) = self.place {
+                place.rests();
+            }
+            if self.seeder.invitations.are_waited_for() {
+                self.choke();
+            }
+        }
+    }
+}
