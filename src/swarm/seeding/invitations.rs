@@ -18,12 +18,12 @@ use crate::torrent::InfoHash;
 const PER_SLOT: usize = 2;
 /// A copy of the NAR that was given lately lets others go first by so long: some round trips, and the time for a small
 /// NAR.
-const COPY_COUNTS: f64 = 2.0;
+const COPY_COUNTS: f64 = 5.0;
 /// So does each MiB that the same address has got lately.
 const TURN_COUNTS: f64 = 1.0;
 const TURN: f64 = 1024.0 * 1024.0;
 /// Nobody waits longer than that for those who came later.
-const MOST: f64 = 60.0;
+const MOST: f64 = 15.0;
 /// What was given counts half after so long.
 const HALF_LIFE: Duration = Duration::from_secs(15);
 /// Of so many NARs and addresses it is remembered.

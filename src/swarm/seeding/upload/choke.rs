@@ -10,8 +10,9 @@ use crate::swarm::seeding::invitations::{Invitation, Want};
 
 use super::Upload;
 
-/// An invitation that nobody takes up goes to somebody else: the round trip of a satellite, and a busy machine.
-const ACCEPTED_WITHIN: Duration = Duration::from_secs(1);
+/// After so long an invitation that was not taken up goes to somebody else as well: the peer is getting it elsewhere, as
+/// a rule. It may still ask.
+const ACCEPTED_WITHIN: Duration = Duration::from_millis(300);
 
 pub enum Choke {
     /// There is nothing to ask for, or the peer has not said that it wants something.
