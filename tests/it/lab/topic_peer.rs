@@ -131,7 +131,7 @@ impl TopicPeer {
         out.open_list();
         out.open_dict();
         out.bytes_at("layer", layer);
-        out.bytes_at("rows", &[0, row, 1]);
+        out.bytes_at("rows", [0, row, 1]);
         out.close();
         out.close();
         out.close();
