@@ -150,7 +150,7 @@ impl LocalTracker {
             Some(announce) => self.news(announce.info_hash).await,
             None => Vec::new(),
         };
-        let body = announce::answer(POLL.as_secs(), &peers);
+        let body = announce::answer(POLL.as_secs().max(1), &peers);
         Ok(Response::new(Full::new(Bytes::from(body))))
     }
 

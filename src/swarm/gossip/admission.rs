@@ -123,6 +123,8 @@ impl Gossip {
         let spoken = self
             .converse(topic, &neighbour, greeted, entry, messages)
             .await;
+        // What is being looked for on its behalf is of no use any more.
+        neighbour.stop.cancel();
         let budget = neighbour.budget.clone();
         self.memory.left(address.ip(), budget);
         if let Err(

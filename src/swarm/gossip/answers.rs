@@ -24,8 +24,10 @@ use super::topic::Topic;
 
 /// Holders named for one row: a downloader uses few at a time.
 const HOLDERS_PER_ROW: usize = 4;
-/// Info dicts that are computed at once for whoever has reached our port, and can ask for the others there.
+/// Info dicts that are computed for one request: whoever has reached our port can ask for the others there, whom we have
+/// dialled only here.
 const MAX_COMPUTED: usize = 16;
+const MAX_COMPUTED_FOR_DIALLED: usize = 256;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Neighbours that hear of a new one. When many come at the same moment, nobody was reached yet when they said hello.
 const TOLD_OF_NEW: usize = 4;
@@ -92,7 +94,7 @@ impl Gossip {
         let wanted: Vec<_> = wanted.collect();
         let (gossip, neighbour) = (self.clone(), neighbour.clone());
         let most = match neighbour.dialled {
-            true => wanted.len(),
+            true => MAX_COMPUTED_FOR_DIALLED,
             false => MAX_COMPUTED,
         };
         self.tasks.spawn(async move {

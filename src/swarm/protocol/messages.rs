@@ -153,8 +153,11 @@ pub fn put_extended(out: &mut BytesMut, extension: u8, body: &[u8]) {
 
 /// A frame without a message (BEP 3).
 pub fn put_keep_alive(out: &mut BytesMut) {
-    out.put_u32(0);
+    out.extend_from_slice(&KEEP_ALIVE);
 }
+
+/// A frame of length 0.
+pub const KEEP_ALIVE: [u8; 4] = [0; 4];
 
 /// Other peers of the torrent (BEP 11), under the id that the receiver chose.
 pub fn put_peers(out: &mut BytesMut, peer_id: u8, peers: &[SocketAddr]) {

@@ -185,8 +185,14 @@ impl State {
         if self.invited.len() >= self.limit {
             return None;
         }
+        let share = self.limit.div_ceil(2);
+        let greedy = |peer: &Waiting| {
+            let same = |invited: &&Want| invited.address == peer.want.address;
+            self.invited.values().filter(same).count() >= share
+        };
+        let rank = |peer: &Waiting| (greedy(peer), peer.since + self.yields(&peer.want));
         let waiting = self.waiting.iter().enumerate();
-        let (at, _) = waiting.min_by_key(|(_, peer)| peer.since + self.yields(&peer.want))?;
+        let (at, _) = waiting.min_by_key(|(_, peer)| rank(peer))?;
         Some(self.waiting.remove(at))
     }
 

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use crate::swarm::protocol::{MAX_REQUEST, messages};
 use crate::swarm::seeding::seeder::SeederError;
@@ -110,11 +110,12 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Waits for an upload slot, or until the peer wants nothing any more.
+    /// Waits for an upload slot, or until there is something else to do. Nothing is written while it is in the queue: a peer
+    /// that does not read would keep the slot that it is given then.
     async fn wait_for_turn(&mut self, info: &InfoDict) -> Result<(), SeederError> {
         let slots = &self.seeder.slots;
         let mut turn = pin!(slots.take(self.offer.info_hash, self.address));
-        while !self.requests.is_empty() {
+        while !self.requests.is_empty() && self.out.is_empty() {
             tokio::select! {
                 turn = &mut turn => {
                     self.turn = SlotTurn::begin(turn);
@@ -123,11 +124,18 @@ impl Upload<'_> {
                 message = self.reader.next(), if self.takes_messages() => {
                     self.act(message?, info).await?;
                 }
-                () = sleep(KEEP_ALIVE) => messages::put_keep_alive(&mut self.out),
+                () = sleep_until(self.wrote + KEEP_ALIVE) => self.keep_alive(),
             }
-            self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Where the socket takes nothing, the peer has not read what it was sent, and hears from us when it does.
+    fn keep_alive(&mut self) {
+        self.wrote = Instant::now();
+        if let Ok(written) = self.write.try_write(&messages::KEEP_ALIVE) {
+            self.out.extend_from_slice(&messages::KEEP_ALIVE[written..]);
+        }
     }
 
     /// All requests are answered.
@@ -138,9 +146,11 @@ impl Upload<'_> {
             if let Some(place) = self.place {
                 place.rests();
             }
+            self.heard = Instant::now();
             if self.seeder.invitations.are_waited_for() {
                 self.choke();
             }
         }
+        self.invite();
     }
 }

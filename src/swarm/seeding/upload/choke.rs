@@ -104,7 +104,10 @@ impl Upload<'_> {
         if self.choke.is_open() {
             messages::put_choke(&mut self.out);
             self.choke = Choke::Choked;
-            self.invite();
+            // One that is still being served could not take an invitation up.
+            if self.requests.is_empty() {
+                self.invite();
+            }
         }
     }
 }

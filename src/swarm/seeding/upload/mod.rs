@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::torrent::{Bitfield, InfoDict};
 
@@ -37,13 +37,13 @@ use metadata::Metadata;
 use requests::{Request, Requests};
 use slot_turn::{SlotTurn, TURN_TIME};
 use telling::{CROWD_REQUEST_QUEUE, REQUEST_QUEUE};
-use waits::{at, changed, changed_line};
+use waits::{at, changed, changed_line, has_news};
 
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone. Where places are scarce it goes
 /// earlier (`Places`).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
-/// Clients leave whoever is silent for longer, also one that lets them wait; ours after 20 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Clients leave whoever is silent for longer, also one that lets them wait: librqbit after 10 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A peer that takes no bytes for so long only holds memory.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Answers are written together up to this many bytes.
@@ -70,6 +70,7 @@ pub struct Upload<'a> {
     requests: Requests,
     busy: bool,
     heard: Instant,
+    wrote: Instant,
     program: Program,
     address: IpAddr,
     /// Whether it may ask, and has said that it wants to.
@@ -146,6 +147,7 @@ impl<'a> Upload<'a> {
             requests: Requests::default(),
             busy: false,
             heard: Instant::now(),
+            wrote: Instant::now(),
             program,
             address,
             choke: Choke::Choked,
@@ -173,6 +175,7 @@ impl<'a> Upload<'a> {
 
     async fn converse(&mut self) -> Result<(), SeederError> {
         let mut progress = self.offer.progress();
+        self.have = self.offer.have();
         if !self.greeted {
             messages::put_handshake(
                 &mut self.out,
@@ -185,7 +188,6 @@ impl<'a> Upload<'a> {
         let mut hides = seen.is_some() && self.program != Program::Companion;
         let shown = seen.unwrap_or_else(|| self.have.clone());
         self.put_have(&shown);
-        self.open();
         // The info dict may have to be computed first; whoever brings its own need not wait for that.
         let known = self.offer.known_info().await;
         if known.is_none() {
@@ -198,8 +200,12 @@ impl<'a> Upload<'a> {
         if self.hello.extended {
             self.metadata = Metadata::of(&info);
         }
+        // Not before: while the info dict is computed nobody could take the invitation up.
+        self.open();
         self.put_hello();
         self.flush().await?;
+        self.heard = Instant::now();
+        let mut told = Instant::now();
         let mut news_at = None;
         loop {
             // What has arrived comes before what is sent: it may take requests back.
@@ -210,6 +216,10 @@ impl<'a> Upload<'a> {
                 continue;
             }
             if !self.requests.is_empty() {
+                if told.elapsed() >= HAVE_INTERVAL && has_news(&mut progress) {
+                    told = Instant::now();
+                    self.put_finished();
+                }
                 self.answer(&info).await?;
                 continue;
             }
@@ -231,7 +241,7 @@ impl<'a> Upload<'a> {
                 }
                 () = changed_line(self.line.as_ref()) => self.put_news(),
                 () = self.choke.opens() => messages::put_unchoke(&mut self.out),
-                () = tokio::time::sleep(KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
+                () = sleep_until(self.wrote + KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
                     messages::put_keep_alive(&mut self.out);
                 }
                 () = tokio::time::sleep(ASKS_WITHIN), if hides && self.choke.is_open() => {
@@ -318,14 +328,16 @@ impl<'a> Upload<'a> {
             let written = match timeout(TURN_TIME, &mut write).await {
                 Ok(written) => written,
                 Err(_) => {
-                    // A slow peer need not keep a slot from others.
+                    // A slow peer need not keep a slot from others, nor an invitation.
                     self.turn.end();
+                    self.choke.release();
                     let written = timeout(WRITE_TIMEOUT, write).await;
                     written.map_err(|_| SeederError::Silent)?
                 }
             };
             written.map_err(SeederError::Write)?;
             self.out.clear();
+            self.wrote = Instant::now();
         }
         Ok(())
     }

@@ -17,6 +17,15 @@ pub async fn changed(progress: &mut Option<watch::Receiver<u32>>) {
     }
 }
 
+/// Whether `changed` would resolve now; it will not for the same pieces.
+pub fn has_news(progress: &mut Option<watch::Receiver<u32>>) -> bool {
+    progress.as_mut().is_some_and(|receiver| {
+        let news = receiver.has_changed().unwrap_or(false);
+        receiver.mark_unchanged();
+        news
+    })
+}
+
 pub async fn changed_line(line: Option<&Line>) {
     match line {
         Some(line) => line.changed().await,
