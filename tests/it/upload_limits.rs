@@ -168,3 +168,33 @@ fn whoever_has_to_wait_is_choked_until_its_turn() {
     assert!(came == lone.payload.bytes[range.start as usize..range.end as usize]);
     drop(busy);
 }
+
+/// One that asks for everything and reads nothing of it has a slot and an invitation for a moment only.
+#[test]
+fn peers_that_do_not_read_hold_up_nobody() {
+    let Some(lone) = LoneNar::new("peers_that_do_not_read_hold_up_nobody", SIZE) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox"));
+    seedbox.wait_for_offer(1);
+    let info = &lone.payload.info;
+    let everything = frames(info, 0..info.piece_count(), REQUEST);
+    let stalled: Vec<RawPeer> = (2..2 + MAY_ASK)
+        .map(|host| {
+            let mut peer = RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash()).unwrap();
+            peer.send(INTERESTED, &[]).unwrap();
+            peer.0.write_all(&everything).unwrap();
+            peer
+        })
+        .collect();
+    let mut reader = RawPeer::meet(raw_host(2 + MAY_ASK), seedbox.peer, &info.info_hash()).unwrap();
+    reader.send(INTERESTED, &[]).unwrap();
+    while reader.next().unwrap().0 != UNCHOKE {}
+    let range = info.piece_range(0);
+    let came = reader.piece(0, info.piece_len(0)).unwrap();
+    assert!(came == lone.payload.bytes[range.start as usize..range.end as usize]);
+    // They are still there: nobody waited until they were hung up on.
+    let connected = seedbox.status()["swarm"]["uploading_to"].as_u64();
+    assert_eq!(connected, Some(u64::from(MAY_ASK) + 1));
+    drop(stalled);
+}

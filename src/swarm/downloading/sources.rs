@@ -80,8 +80,8 @@ impl Sources {
             true => usize::MAX,
             false => OTHERS,
         };
-        // Whoever is downloading a single piece has nothing to give.
-        if piece_count == 1 {
+        // Whoever is downloading a single piece has nothing to give yet.
+        if piece_count == 1 && !whole.is_empty() {
             getting.clear();
         }
         let strangers = strangers.into_iter().take(others);

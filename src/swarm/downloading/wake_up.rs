@@ -70,7 +70,7 @@ impl WakeUp {
         let mut reader = PeerReader::new(read);
         let asked = async {
             reader.handshake().await?;
-            while !matches!(reader.next().await?, PeerMessage::Request { .. }) {}
+            while !matches!(reader.next().await?, PeerMessage::Request(_)) {}
             Ok::<_, WireError>(())
         };
         // Nothing is asked when every missing piece is being fetched already.

@@ -15,8 +15,12 @@ use librqbit_peer_protocol::{
 
 use crate::torrent::{InfoHash, bencode::Writer};
 
+use super::Request;
 use super::compact_peers::CompactPeers;
 use super::wire::{HANDSHAKE_LEN, ID_HAVE_ALL, RESERVED_FAST};
+
+/// A frame of length 0.
+pub const KEEP_ALIVE: [u8; 4] = [0; 4];
 
 const ID_CHOKE: u8 = 0;
 const ID_UNCHOKE: u8 = 1;
@@ -75,11 +79,11 @@ pub fn put_bitfield(out: &mut BytesMut, bits: &[u8]) {
 }
 
 /// Refuses a request (BEP 6); only for peers with the fast bit.
-pub fn put_reject(out: &mut BytesMut, index: u32, begin: u32, length: u32) {
+pub fn put_reject(out: &mut BytesMut, request: &Request) {
     let mut body = [0; 12];
-    body[..4].copy_from_slice(&index.to_be_bytes());
-    body[4..8].copy_from_slice(&begin.to_be_bytes());
-    body[8..].copy_from_slice(&length.to_be_bytes());
+    body[..4].copy_from_slice(&request.index.to_be_bytes());
+    body[4..8].copy_from_slice(&request.begin.to_be_bytes());
+    body[8..].copy_from_slice(&request.length.to_be_bytes());
     put_frame(out, ID_REJECT, &body);
 }
 
@@ -155,9 +159,6 @@ pub fn put_extended(out: &mut BytesMut, extension: u8, body: &[u8]) {
 pub fn put_keep_alive(out: &mut BytesMut) {
     out.extend_from_slice(&KEEP_ALIVE);
 }
-
-/// A frame of length 0.
-pub const KEEP_ALIVE: [u8; 4] = [0; 4];
 
 /// Other peers of the torrent (BEP 11), under the id that the receiver chose.
 pub fn put_peers(out: &mut BytesMut, peer_id: u8, peers: &[SocketAddr]) {

@@ -5,8 +5,10 @@ mod compact_peers;
 pub mod incoming;
 pub mod messages;
 mod peer_id;
+mod request;
 mod wire;
 
 pub use incoming::{Incoming, IncomingError};
 pub use peer_id::{PeerId, Program};
+pub use request::Request;
 pub use wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};

@@ -180,6 +180,7 @@ impl Invitations {
 }
 
 impl State {
+    /// Addresses with half of all invitations are passed over while there is somebody else.
     fn next(&mut self) -> Option<Waiting> {
         self.waiting.retain(|peer| !peer.invitation.is_closed());
         if self.invited.len() >= self.limit {
@@ -255,6 +256,25 @@ mod tests {
         drop((again, other));
         assert!(invitations.lock().invited.is_empty());
         assert!(invitations.at_once(want(1, 2)).is_some());
+    }
+
+    #[test]
+    fn one_address_leaves_half_of_them_to_others() {
+        let invitations = Invitations::new(2);
+        let mut held: Vec<_> = (0..4)
+            .map(|_| invitations.at_once(want(1, 1)).unwrap())
+            .collect();
+        // Longer than anything that was given counts.
+        let mut greedy = invitations.ask(want(2, 1));
+        let since = Instant::now().checked_sub(Duration::from_secs(600));
+        invitations.lock().waiting[0].since = since.unwrap();
+        let mut modest = invitations.ask(want(3, 2));
+        held.pop();
+        assert!(greedy.try_recv().is_err());
+        let modest = modest.try_recv().unwrap();
+        held.pop();
+        assert!(greedy.try_recv().is_ok(), "alone it may have them all");
+        drop(modest);
     }
 
     #[test]

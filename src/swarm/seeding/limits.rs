@@ -151,7 +151,7 @@ impl Place {
         self.with(|taken| taken.greeted = true);
     }
 
-    /// The peer has asked for something, and is being served.
+    /// The peer has asked for something and is being served, or waits for its turn to ask.
     pub fn works(&self) {
         self.with(|taken| taken.idle_since = None);
     }

@@ -16,7 +16,7 @@ use super::offer_book::OfferBook;
 use super::slots::Slots;
 use super::upload::Upload;
 use super::upload_rates::UploadRates;
-use crate::swarm::protocol::{Incoming, WireError};
+use crate::swarm::protocol::{Incoming, Request, WireError};
 use crate::swarm::share::SharePolicy;
 
 #[derive(Debug, Error)]
@@ -29,8 +29,8 @@ pub enum SeederError {
     Write(std::io::Error),
     #[error("the peer was silent for too long")]
     Silent,
-    #[error("the peer asked for piece {index}, {begin}+{length}, which does not exist")]
-    BadRequest { index: u32, begin: u32, length: u32 },
+    #[error("the peer asked for piece {}, {}+{}, which does not exist", .0.index, .0.begin, .0.length)]
+    BadRequest(Request),
 }
 
 /// What the seeder is told of a connection.

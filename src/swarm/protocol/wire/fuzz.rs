@@ -17,7 +17,7 @@ use super::super::messages::{
     put_frame, put_handshake, put_have, put_have_all, put_have_none, put_hello, put_keep_alive,
     put_metadata_data, put_metadata_reject, put_metadata_request, put_peers, put_reject,
 };
-use super::{MAX_FRAME, MAX_PEX, PeerMessage, PeerReader};
+use super::{MAX_FRAME, MAX_PEX, PeerMessage, PeerReader, Request};
 use crate::torrent::InfoHash;
 
 /// The buffer doubles when it grows.
@@ -74,7 +74,14 @@ fn put(out: &mut BytesMut, kind: u8, number: u32, bytes: &[u8]) {
         7 => put_extended(out, OUR_GOSSIP, bytes),
         8 => put_have_all(out),
         9 => put_have_none(out),
-        10 => put_reject(out, number, number, number),
+        10 => put_reject(
+            out,
+            &Request {
+                index: number,
+                begin: number,
+                length: number,
+            },
+        ),
         11 => put_block(out, number, 0, bytes),
         12 => put_keep_alive(out),
         // A request, and whatever another program may say.

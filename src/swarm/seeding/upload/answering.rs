@@ -4,11 +4,10 @@ use std::pin::pin;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::swarm::protocol::{MAX_REQUEST, messages};
+use crate::swarm::protocol::{MAX_REQUEST, Request, messages};
 use crate::swarm::seeding::seeder::SeederError;
 use crate::torrent::InfoDict;
 
-use super::requests::Request;
 use super::slot_turn::SlotTurn;
 use super::{KEEP_ALIVE, Upload, WRITE_BATCH};
 
@@ -21,11 +20,7 @@ impl Upload<'_> {
         info: &InfoDict,
         request: Request,
     ) -> Result<(), SeederError> {
-        let Request {
-            index,
-            begin,
-            length,
-        } = request;
+        let Request { index, length, .. } = request;
         let within = index < info.piece_count()
             && length > 0
             && length <= MAX_REQUEST
@@ -33,20 +28,14 @@ impl Upload<'_> {
                 .end()
                 .is_some_and(|end| end <= info.piece_len(index));
         if !within {
-            return Err(SeederError::BadRequest {
-                index,
-                begin,
-                length,
-            });
+            return Err(SeederError::BadRequest(request));
         }
         if !self.have.get(index) {
             self.refuse(&request);
             return Ok(());
         }
-        if !std::mem::replace(&mut self.busy, true)
-            && let Some(place) = self.place
-        {
-            place.works();
+        if !std::mem::replace(&mut self.busy, true) {
+            self.works(true);
         }
         self.requests.push(request);
         Ok(())
@@ -62,7 +51,7 @@ impl Upload<'_> {
     /// BEP 6: whoever speaks it is told.
     fn refuse(&mut self, request: &Request) {
         if self.hello.fast {
-            messages::put_reject(&mut self.out, request.index, request.begin, request.length);
+            messages::put_reject(&mut self.out, request);
         }
     }
 
@@ -143,9 +132,7 @@ impl Upload<'_> {
         self.turn.end();
         if std::mem::take(&mut self.busy) {
             self.choke.release();
-            if let Some(place) = self.place {
-                place.rests();
-            }
+            self.works(false);
             self.heard = Instant::now();
             if self.seeder.invitations.are_waited_for() {
                 self.choke();

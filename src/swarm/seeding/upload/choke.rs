@@ -70,7 +70,10 @@ impl Upload<'_> {
     pub(super) fn is_interested(&mut self, interested: bool) {
         self.interested = interested;
         match self.choke {
-            Choke::Waiting(_) if !interested => self.choke = Choke::Choked,
+            Choke::Waiting(_) if !interested => {
+                self.choke = Choke::Choked;
+                self.works(false);
+            }
             _ => self.invite(),
         }
     }
@@ -78,7 +81,7 @@ impl Upload<'_> {
     /// Lets the peer ask at once where nobody has to wait.
     pub(super) fn open(&mut self) {
         // A companion asks for nothing.
-        if self.program == Program::Companion || self.offer.have().ones() == 0 {
+        if self.program == Program::Companion || self.have.ones() == 0 {
             return;
         }
         if let Some(invitation) = self.seeder.invitations.at_once(self.want()) {
@@ -93,8 +96,10 @@ impl Upload<'_> {
             return;
         }
         self.open();
-        if !self.choke.is_open() && self.offer.have().ones() > 0 {
+        if !self.choke.is_open() && self.have.ones() > 0 {
             self.choke = Choke::Waiting(self.seeder.invitations.ask(self.want()));
+            // Those who wait longest are next: they are not the ones to go where places are scarce.
+            self.works(true);
         }
     }
 

@@ -19,6 +19,7 @@ use futures_util::FutureExt;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::torrent::{Bitfield, InfoDict};
@@ -34,7 +35,7 @@ use crate::swarm::protocol::{
 };
 use choke::Choke;
 use metadata::Metadata;
-use requests::{Request, Requests};
+use requests::Requests;
 use slot_turn::{SlotTurn, TURN_TIME};
 use telling::{CROWD_REQUEST_QUEUE, REQUEST_QUEUE};
 use waits::{at, changed, changed_line, has_news};
@@ -64,6 +65,8 @@ pub struct Upload<'a> {
     /// Whether our handshake was sent before.
     greeted: bool,
     place: Option<&'a Place>,
+    /// Of a running download.
+    progress: Option<watch::Receiver<u32>>,
     /// The pieces that it may know of.
     have: Bitfield,
     /// What it waits for, and whether anything came since it last waited for nothing.
@@ -113,6 +116,8 @@ impl<'a> Upload<'a> {
         });
         // Only makes the uplink's state known earlier; a socket that refuses still works.
         let _ = SockRef::from(write.as_ref()).set_tcp_notsent_lowat(UNSENT);
+        // In this order: what is finished in between is told of.
+        let progress = offer.progress();
         let have = offer.have();
         let (mut line, mut seen) = (None, None);
         let mut reqq = REQUEST_QUEUE;
@@ -120,7 +125,7 @@ impl<'a> Upload<'a> {
             let who = (address, peer_id.machine());
             let joining = Joining {
                 near: seeder.policy.is_confined(address),
-                whole: offer.progress().is_none(),
+                whole: progress.is_none(),
                 holders: visit.holders,
                 companion: program == Program::Companion,
                 // librqbit would look for new pieces every 5 s only; our own downloads wake it.
@@ -143,6 +148,7 @@ impl<'a> Upload<'a> {
             write,
             greeted,
             place: visit.place,
+            progress,
             have,
             requests: Requests::default(),
             busy: false,
@@ -174,8 +180,6 @@ impl<'a> Upload<'a> {
     }
 
     async fn converse(&mut self) -> Result<(), SeederError> {
-        let mut progress = self.offer.progress();
-        self.have = self.offer.have();
         if !self.greeted {
             messages::put_handshake(
                 &mut self.out,
@@ -216,7 +220,7 @@ impl<'a> Upload<'a> {
                 continue;
             }
             if !self.requests.is_empty() {
-                if told.elapsed() >= HAVE_INTERVAL && has_news(&mut progress) {
+                if told.elapsed() >= HAVE_INTERVAL && has_news(&mut self.progress) {
                     told = Instant::now();
                     self.put_finished();
                 }
@@ -231,7 +235,7 @@ impl<'a> Upload<'a> {
                     let message = message.map_err(|_| SeederError::Silent)?;
                     self.act(message?, &info).await?;
                 }
-                () = changed(&mut progress), if news_at.is_none() => {
+                () = changed(&mut self.progress), if news_at.is_none() => {
                     news_at = Some(Instant::now() + HAVE_INTERVAL);
                 }
                 () = at(news_at) => {
@@ -240,7 +244,10 @@ impl<'a> Upload<'a> {
                     self.invite();
                 }
                 () = changed_line(self.line.as_ref()) => self.put_news(),
-                () = self.choke.opens() => messages::put_unchoke(&mut self.out),
+                () = self.choke.opens() => {
+                    self.works(false);
+                    messages::put_unchoke(&mut self.out);
+                }
                 () = sleep_until(self.wrote + KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
                     messages::put_keep_alive(&mut self.out);
                 }
@@ -260,27 +267,8 @@ impl<'a> Upload<'a> {
         self.heard = Instant::now();
         quick_ack(self.reader.get_ref().as_ref());
         match message {
-            PeerMessage::Request {
-                index,
-                begin,
-                length,
-            } => self.is_asked(
-                info,
-                Request {
-                    index,
-                    begin,
-                    length,
-                },
-            )?,
-            PeerMessage::Cancel {
-                index,
-                begin,
-                length,
-            } => self.is_spared(&Request {
-                index,
-                begin,
-                length,
-            }),
+            PeerMessage::Request(request) => self.is_asked(info, request)?,
+            PeerMessage::Cancel(request) => self.is_spared(&request),
             PeerMessage::Hello {
                 ut_metadata,
                 ut_pex,
@@ -314,6 +302,15 @@ impl<'a> Upload<'a> {
             | PeerMessage::Other => {}
         }
         Ok(())
+    }
+
+    /// Whether its place is used, or only taken.
+    fn works(&self, works: bool) {
+        match (self.place, works) {
+            (Some(place), true) => place.works(),
+            (Some(place), false) => place.rests(),
+            (None, _) => {}
+        }
     }
 
     fn has(&self, pieces: impl IntoIterator<Item = u32>) {

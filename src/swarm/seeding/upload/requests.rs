@@ -3,24 +3,12 @@
 
 use std::collections::VecDeque;
 
+use crate::swarm::protocol::Request;
+
 use super::telling::REQUEST_QUEUE;
 
 /// Twice what it was told. What comes beyond that stays in the socket.
 const MAX_WAITING: usize = 2 * REQUEST_QUEUE as usize;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
-    pub index: u32,
-    pub begin: u32,
-    pub length: u32,
-}
-
-impl Request {
-    /// `None` beyond every piece.
-    pub fn end(&self) -> Option<u32> {
-        self.begin.checked_add(self.length)
-    }
-}
 
 #[derive(Default)]
 pub struct Requests(VecDeque<Request>);
