@@ -132,6 +132,44 @@ fn what_a_peer_takes_back_is_not_sent() {
     );
 }
 
+/// As many peers as may ask at once; each then asks for the same.
+fn all_that_may_ask(lone: &LoneNar, seedbox: &Node, requests: &[u8]) -> Vec<RawPeer> {
+    let mut peers = Vec::new();
+    for host in 2..2 + MAY_ASK {
+        let (mut peer, unchoked) = meet(lone, seedbox, host);
+        assert!(unchoked, "{host}");
+        peer.0.write_all(requests).unwrap();
+        peers.push(peer);
+    }
+    peers
+}
+
+/// The peer, and whether it was choked at first.
+fn one_more_gets_a_piece(lone: &LoneNar, seedbox: &Node) -> (RawPeer, bool) {
+    let (mut peer, unchoked) = meet(lone, seedbox, 2 + MAY_ASK);
+    peer.send(INTERESTED, &[]).unwrap();
+    while !unchoked && peer.next().unwrap().0 != UNCHOKE {}
+    let info = &lone.payload.info;
+    let range = info.piece_range(0);
+    let came = peer.piece(0, info.piece_len(0)).unwrap();
+    assert!(came == lone.payload.bytes[range.start as usize..range.end as usize]);
+    (peer, !unchoked)
+}
+
+/// A peer that has heard how the seedbox opens the conversation, and whether it may ask.
+fn meet(lone: &LoneNar, seedbox: &Node, host: u8) -> (RawPeer, bool) {
+    let info_hash = lone.payload.info.info_hash();
+    let mut peer = RawPeer::meet(raw_host(host), seedbox.peer, &info_hash).unwrap();
+    let mut unchoked = false;
+    loop {
+        match peer.next().unwrap().0 {
+            UNCHOKE => unchoked = true,
+            EXTENDED => return (peer, unchoked),
+            _ => {}
+        }
+    }
+}
+
 /// A peer that is choked is free to go elsewhere: it learns when its turn has come.
 #[test]
 fn whoever_has_to_wait_is_choked_until_its_turn() {
@@ -141,31 +179,11 @@ fn whoever_has_to_wait_is_choked_until_its_turn() {
     let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit(SLOW));
     seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
-    let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash()).unwrap();
-    let until = |peer: &mut RawPeer, last: u8| {
-        let mut ids = vec![peer.next().unwrap().0];
-        while ids.last() != Some(&last) {
-            ids.push(peer.next().unwrap().0);
-        }
-        ids
-    };
     // Each more than what may leave at once: they wait for the rate. In one write, so that nobody is done in between.
     let requests = frames(info, 0..4, REQUEST);
-    let busy: Vec<RawPeer> = (2..2 + MAY_ASK)
-        .map(|host| {
-            let mut peer = meet(host);
-            assert!(until(&mut peer, EXTENDED).contains(&UNCHOKE), "{host}");
-            peer.0.write_all(&requests).unwrap();
-            peer
-        })
-        .collect();
-    let mut late = meet(2 + MAY_ASK);
-    assert!(!until(&mut late, EXTENDED).contains(&UNCHOKE));
-    late.send(INTERESTED, &[]).unwrap();
-    until(&mut late, UNCHOKE);
-    let range = info.piece_range(0);
-    let came = late.piece(0, info.piece_len(0)).unwrap();
-    assert!(came == lone.payload.bytes[range.start as usize..range.end as usize]);
+    let busy = all_that_may_ask(&lone, &seedbox, &requests);
+    let (_, choked) = one_more_gets_a_piece(&lone, &seedbox);
+    assert!(choked);
     drop(busy);
 }
 
@@ -178,23 +196,14 @@ fn peers_that_do_not_read_hold_up_nobody() {
     let seedbox = Node::start(&lone.seedbox("seedbox"));
     seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
-    let everything = frames(info, 0..info.piece_count(), REQUEST);
-    let stalled: Vec<RawPeer> = (2..2 + MAY_ASK)
-        .map(|host| {
-            let mut peer = RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash()).unwrap();
-            peer.send(INTERESTED, &[]).unwrap();
-            peer.0.write_all(&everything).unwrap();
-            peer
-        })
-        .collect();
-    let mut reader = RawPeer::meet(raw_host(2 + MAY_ASK), seedbox.peer, &info.info_hash()).unwrap();
-    reader.send(INTERESTED, &[]).unwrap();
-    while reader.next().unwrap().0 != UNCHOKE {}
-    let range = info.piece_range(0);
-    let came = reader.piece(0, info.piece_len(0)).unwrap();
-    assert!(came == lone.payload.bytes[range.start as usize..range.end as usize]);
+    let stalled = all_that_may_ask(
+        &lone,
+        &seedbox,
+        &frames(info, 0..info.piece_count(), REQUEST),
+    );
+    let one_more = one_more_gets_a_piece(&lone, &seedbox);
     // They are still there: nobody waited until they were hung up on.
     let connected = seedbox.status()["swarm"]["uploading_to"].as_u64();
     assert_eq!(connected, Some(u64::from(MAY_ASK) + 1));
-    drop(stalled);
+    drop((stalled, one_more));
 }
