@@ -4,7 +4,6 @@
 //! swarm gets a head start only when it has shown something, less when it keeps losing, and none when it is in
 //! disrepute: then it is tried again where Nix does not wait for it, ahead of what is asked.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,26 +38,63 @@ const WORTH_A_CHANGE: u32 = 2;
 /// is thought too little of is never tried.
 const ASSUMED_DELAY: Duration = Duration::from_millis(200);
 /// NAR bytes per second, for the same reason: cache.nixos.org on a line of 30 Mbit/s.
-const ASSUMED_RATE: u64 = 10_000_000;
+const ASSUMED_RATE: f64 = 10e6;
 /// The same as it goes over the line, compressed.
-const ASSUMED_LINE: u64 = ASSUMED_RATE / COMPRESSION;
+const ASSUMED_LINE: f64 = ASSUMED_RATE / COMPRESSION as f64;
 /// How many NAR bytes a byte on the line makes, where nobody says it.
-const COMPRESSION: u64 = 3;
+pub const COMPRESSION: u64 = 3;
 /// Nobody is called slow for what a busy machine does: never slower by more than a seventh means so much of a second
 /// in a closure, and less than that is noise.
 const SLACK: Duration = Duration::from_millis(150);
 /// How much of the newest measurement goes into what is remembered: a quarter.
-const MEMORY: u64 = 4;
+const MEMORY: u32 = 4;
+/// Never slower by more than a seventh.
+const LEEWAY: f64 = 1.15;
 
 #[derive(Default)]
 pub struct Experience {
     losses: Mutex<Losses>,
-    /// Of the upstreams' NARs, as they were fetched whole: milliseconds for a small one, 0 when unknown.
-    delay: AtomicU64,
-    /// NAR bytes per second of a larger one that has the line for itself, 0 when unknown.
-    rate: AtomicU64,
-    /// The same as it goes over the line.
-    line: AtomicU64,
+    seen: Mutex<Seen>,
+}
+
+/// Of the upstreams' NARs.
+#[derive(Default)]
+struct Seen {
+    /// From the question to the answer's head.
+    delay: Option<Duration>,
+    flow: Flow,
+}
+
+/// What came of them from then on, and what else came over the line meanwhile; the older, the less it counts.
+#[derive(Default)]
+struct Flow {
+    /// NAR bytes.
+    nar: f64,
+    /// The same as it was sent, compressed.
+    sent: f64,
+    /// All that came over the line meanwhile, from wherever.
+    line: f64,
+    seconds: f64,
+}
+
+impl Flow {
+    /// Bytes per second of the line.
+    fn line_rate(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.line / self.seconds
+        } else {
+            ASSUMED_LINE
+        }
+    }
+
+    /// NAR bytes per second of an upstream that has the line for itself.
+    fn nar_rate(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.line_rate() * self.nar / self.sent
+        } else {
+            ASSUMED_RATE
+        }
+    }
 }
 
 /// The swarm's, since it last delivered in time.
@@ -68,7 +104,21 @@ struct Losses {
     last: Option<Instant>,
 }
 
-/// What a source had to bring, and how long that took.
+/// A whole NAR of an upstream.
+#[derive(Clone, Copy)]
+pub struct Fetched {
+    pub nar_size: u64,
+    /// As it went over the line, compressed.
+    pub sent: u64,
+    /// All bytes that came over the line while it flowed, its own included.
+    pub line: u64,
+    /// From the question to the answer's head.
+    pub delay: Duration,
+    /// From there to the end.
+    pub flowed: Duration,
+}
+
+/// What the swarm had to bring, and how long that took.
 #[derive(Clone, Copy)]
 pub struct Delivery {
     pub nar_size: u64,
@@ -125,56 +175,58 @@ impl Experience {
         self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The swarm delivered a whole NAR, for which Nix had to wait; together its downloads bring `rate` payload bytes
     /// per second. It was asked at `began`.
     pub fn swarm_delivered(&self, began: Instant, delivery: Delivery, rate: u64) {
         let expected = self.expected(delivery.nar_size, delivery.sharing);
-        if delivery.took <= with_leeway(expected) + SLACK || self.keeps_up(rate) {
+        let in_time = delivery.took <= expected.mul_f64(LEEWAY) + SLACK;
+        if in_time || self.fills_the_line(rate) {
             self.losses().count = 0;
         } else {
             self.lost(began, 1);
         }
     }
 
-    /// An upstream delivered a whole NAR; it sent `sent` bytes, if that is known.
-    pub fn upstream_delivered(&self, delivery: Delivery, sent: Option<u64>) {
-        let Delivery {
-            nar_size,
-            took,
-            sharing,
-        } = delivery;
-        let millis = (took.as_millis() as u64).max(1);
-        if nar_size < RATED {
-            remember(&self.delay, millis);
-        } else {
-            let flowing = millis.saturating_sub(self.delay.load(Relaxed)).max(1);
-            let alone = |bytes: u64| bytes.saturating_mul(1000 * sharing as u64) / flowing;
-            remember(&self.rate, alone(nar_size));
-            remember(&self.line, alone(sent.unwrap_or(nar_size / COMPRESSION)));
+    /// An upstream delivered a whole NAR.
+    pub fn upstream_delivered(&self, fetched: Fetched) {
+        let mut seen = self.seen();
+        seen.delay = match seen.delay {
+            None => Some(fetched.delay),
+            Some(before) => Some((before * (MEMORY - 1) + fetched.delay) / MEMORY),
+        };
+        // What comes at one go says nothing of a rate.
+        if fetched.nar_size >= RATED {
+            let flow = &mut seen.flow;
+            for part in [
+                &mut flow.nar,
+                &mut flow.sent,
+                &mut flow.line,
+                &mut flow.seconds,
+            ] {
+                *part *= 1.0 - 1.0 / f64::from(MEMORY);
+            }
+            flow.nar += fetched.nar_size as f64;
+            flow.sent += fetched.sent.max(1) as f64;
+            flow.line += fetched.line.max(fetched.sent).max(1) as f64;
+            flow.seconds += fetched.flowed.as_secs_f64().max(0.001);
         }
     }
 
-    /// Whether all downloads together, at `rate` bytes per second, bring what an upstream would: then one that is slow
-    /// only shares the line, and whoever joined in would share it too.
-    pub fn keeps_up(&self, rate: u64) -> bool {
-        let line = match self.line.load(Relaxed) {
-            0 => ASSUMED_LINE,
-            line => line,
-        };
-        rate.saturating_mul(23) / 20 >= line
+    /// Whether `rate` bytes per second are what the line brings at its best: then whoever is slow only shares it, and
+    /// whoever joined in would share it too.
+    pub fn fills_the_line(&self, rate: u64) -> bool {
+        rate as f64 * LEEWAY >= self.seen().flow.line_rate()
     }
 
     /// How long an upstream would take for a NAR of so many bytes, when so many come over the line.
     pub fn expected(&self, bytes: u64, sharing: usize) -> Duration {
-        let delay = match self.delay.load(Relaxed) {
-            0 => ASSUMED_DELAY,
-            millis => Duration::from_millis(millis),
-        };
-        let rate = match self.rate.load(Relaxed) {
-            0 => ASSUMED_RATE,
-            rate => rate,
-        };
-        delay + Duration::from_secs_f64(bytes as f64 * sharing.max(1) as f64 / rate as f64)
+        let seen = self.seen();
+        let flowing = bytes as f64 * sharing.max(1) as f64 / seen.flow.nar_rate();
+        seen.delay.unwrap_or(ASSUMED_DELAY) + Duration::from_secs_f64(flowing)
     }
 
     /// Whether an upstream would have the whole NAR long before the rest of it has come as the bytes so far did. So many
@@ -194,20 +246,6 @@ impl Experience {
         let expected = self.expected(size, others + 1) * WORTH_A_CHANGE;
         rest > expected.as_secs_f64()
     }
-}
-
-/// Never slower by more than a seventh.
-fn with_leeway(time: Duration) -> Duration {
-    time * 23 / 20
-}
-
-fn remember(average: &AtomicU64, newest: u64) {
-    let before = average.load(Relaxed);
-    let now = match before {
-        0 => newest,
-        before => (before * (MEMORY - 1) + newest) / MEMORY,
-    };
-    average.store(now.max(1), Relaxed);
 }
 
 #[cfg(test)]
@@ -235,6 +273,17 @@ mod tests {
             nar_size,
             took,
             sharing: 1,
+        }
+    }
+
+    /// Uncompressed, the line for itself.
+    fn fetched(nar_size: u64, delay: Duration, flowed: u64) -> Fetched {
+        Fetched {
+            nar_size,
+            sent: nar_size,
+            line: nar_size,
+            delay,
+            flowed: Duration::from_millis(flowed),
         }
     }
 
@@ -268,7 +317,7 @@ mod tests {
     #[test]
     fn a_swarm_that_delivers_late_has_lost() {
         let experience = Experience::default();
-        experience.upstream_delivered(alone(1000, Duration::from_millis(50)), None);
+        experience.upstream_delivered(fetched(1000, Duration::from_millis(50), 1));
         (0..LOSSES_TO_AVOID)
             .for_each(|_| deliver_late(&experience, alone(1000, Duration::from_millis(400)), 0));
         assert!(experience.avoids_swarm());
@@ -286,20 +335,20 @@ mod tests {
         assert!(!case(1, 0, 100_000_000), "too early to tell");
         assert!(case(100_000, 5, 100_000_000), "20 kB/s");
         assert!(!case(99_900_000, 5, 100_000_000), "nearly done");
-        experience.upstream_delivered(alone(50_000_000, seconds(1)), None);
+        experience.upstream_delivered(fetched(50_000_000, SOON, 1000));
         assert!(case(10_000_000, 5, 100_000_000), "45 s against 2 s");
         assert!(!case(50_000_000, 3, 100_000_000), "3 s against 2 s");
         assert!(
             !experience.is_too_slow(10_000_000, seconds(1), 90_000_000, 100_000_000, 7),
             "the line has eight"
         );
-        experience.upstream_delivered(alone(100, seconds(100)), None);
+        experience.upstream_delivered(fetched(100, seconds(100), 1));
         assert!(
             !case(10_000_000, 5, 100_000_000),
             "an upstream that needs so long for little is no help"
         );
-        (0..30).for_each(|_| experience.upstream_delivered(alone(100, SOON), None));
-        (0..30).for_each(|_| experience.upstream_delivered(alone(1_000_000, seconds(1)), None));
+        (0..30).for_each(|_| experience.upstream_delivered(fetched(100, SOON, 1)));
+        (0..30).for_each(|_| experience.upstream_delivered(fetched(1_000_000, SOON, 1000)));
         assert!(!case(10_000_000, 5, 100_000_000), "45 s against 100 s");
     }
 
@@ -311,13 +360,15 @@ mod tests {
             took: Duration::from_secs(60),
             sharing: 16,
         };
-        (0..LOSSES_TO_AVOID).for_each(|_| deliver_late(&experience, late, ASSUMED_LINE));
+        (0..LOSSES_TO_AVOID).for_each(|_| deliver_late(&experience, late, ASSUMED_LINE as u64));
         assert!(!experience.avoids_swarm());
-        // Sixteen at a time, each a sixteenth of the line: 8 MB/s.
-        let took = Duration::from_secs(20);
-        experience.upstream_delivered(Delivery { took, ..late }, Some(10_000_000));
-        assert!(experience.keeps_up(8_000_000) && !experience.keeps_up(6_000_000));
-        let expected = experience.expected(10_000_000, 16);
+        // A sixteenth of a line of 8 MB/s.
+        experience.upstream_delivered(Fetched {
+            line: 160_000_000,
+            ..fetched(10_000_000, SOON, 20_000)
+        });
+        assert!(experience.fills_the_line(8_000_000) && !experience.fills_the_line(6_000_000));
+        let (expected, took) = (experience.expected(10_000_000, 16), Duration::from_secs(20));
         assert!(expected > took && expected < took + Duration::from_secs(1));
         (0..LOSSES_TO_AVOID).for_each(|_| deliver_late(&experience, late, 6_000_000));
         assert!(experience.avoids_swarm());

@@ -67,7 +67,7 @@ impl Means {
     /// Payload bytes per second of all downloads.
     pub fn swarm_rate(&self) -> u64 {
         let downloads = self.downloads.as_ref();
-        downloads.map_or(0, |downloads| downloads.rate())
+        downloads.map_or(0, |downloads| downloads.meter().bytes_per_second())
     }
 
     /// A candidate is not the NAR of the plan: it is not asked for it again.

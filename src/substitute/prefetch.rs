@@ -300,7 +300,8 @@ impl Prefetch {
             let moved = tokio::time::timeout(patience, progress.changed()).await;
             let late = moved.is_err() || deadline.is_some_and(|by| by < Instant::now());
             let gone = matches!(moved, Ok(Err(_)));
-            if gone || late && !experience.keeps_up(self.downloads.rate()) {
+            let line_is_full = || experience.fills_the_line(self.means.fetches.line_rate());
+            if gone || late && !line_is_full() {
                 break;
             }
         }
@@ -310,7 +311,7 @@ impl Prefetch {
                 took: start.elapsed(),
                 sharing,
             };
-            experience.swarm_delivered(start, delivery, self.downloads.rate());
+            experience.swarm_delivered(start, delivery, self.means.swarm_rate());
             return true;
         }
         experience.swarm_failed(start);

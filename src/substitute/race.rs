@@ -301,7 +301,7 @@ impl<'a> Race<'a> {
         }
         let size = self.plan.nar_size;
         let experience = &self.means.experience;
-        let keeps_up = experience.keeps_up(self.means.swarm_rate());
+        let line_is_full = experience.fills_the_line(self.means.fetches.line_rate());
         // Before the first frame is whole there are only the payload's bytes to go by.
         let (gap, came, waited, rest) = if self.begun {
             let Pace { came, waited } = self.pace;
@@ -309,7 +309,7 @@ impl<'a> Race<'a> {
         } else {
             let rest = row.payload_length.saturating_sub(received);
             // On a line that others fill its blocks stand in a queue, where an upstream's bytes would stand too.
-            let gap = match keeps_up {
+            let gap = match line_is_full {
                 true => GAP,
                 false => (BLOCK_GAP * (others_flowing as u32 + 1)).min(GAP),
             };
@@ -317,7 +317,7 @@ impl<'a> Race<'a> {
         };
         let silent = self.flow.at.elapsed();
         let slow = waiting == Others::Fresh
-            && !keeps_up
+            && !line_is_full
             && experience.is_too_slow(came, waited, rest, size, others);
         let alone = received == 0 && others_flowing == 0 && !self.begun;
         if slow || silent >= gap || alone {

@@ -13,11 +13,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::catalog::Entry;
 use crate::nix::{HashPart, NarHash};
-use crate::runtime::Counters;
+use crate::runtime::{Counters, Meter};
 use crate::swarm::{Downloads, Spool};
 use crate::upstream::Upstream;
 
-use super::experience::{Delivery, Experience};
+use super::experience::{COMPRESSION, Experience, Fetched};
 use super::narinfos::Narinfos;
 use super::source::SourceError;
 
@@ -41,6 +41,8 @@ pub struct UpstreamFetches {
     narinfos: Arc<Narinfos>,
     experience: Arc<Experience>,
     counters: Arc<Counters>,
+    /// What upstreams send, as it comes over the line.
+    meter: Meter,
     running: Mutex<HashMap<(String, NarHash), Weak<UpstreamFetch>>>,
 }
 
@@ -84,6 +86,7 @@ impl UpstreamFetches {
             narinfos,
             experience,
             counters,
+            meter: Meter::default(),
             running: Mutex::default(),
         }
     }
@@ -158,6 +161,16 @@ impl UpstreamFetches {
         fetches.iter().filter(comes).count() + downloads.map_or(0, |downloads| downloads.count())
     }
 
+    /// Bytes per second that come over the line lately, from upstreams and the swarm.
+    pub fn line_rate(&self) -> u64 {
+        self.on_the_line(Meter::bytes_per_second)
+    }
+
+    fn on_the_line(&self, read: fn(&Meter) -> u64) -> u64 {
+        let downloads = self.downloads.as_ref();
+        read(&self.meter) + downloads.map_or(0, |downloads| read(downloads.meter()))
+    }
+
     async fn run(
         &self,
         upstream: &Arc<Upstream>,
@@ -173,8 +186,14 @@ impl UpstreamFetches {
             state.send_replace(State::Unshared);
             return Ok(());
         };
-        let (start, sharing) = (Instant::now(), self.under_way());
+        let start = Instant::now();
         let nar = open(upstream, &self.narinfos, wanted).await?;
+        let (delay, answered) = (start.elapsed(), Instant::now());
+        let before = self.on_the_line(Meter::bytes);
+        let nar_size = wanted.nar_size;
+        let narinfo = self.narinfos.from(upstream, &wanted.hash_part).await;
+        let file_size = narinfo.ok().flatten().and_then(|known| known.file_size);
+        let sent = file_size.unwrap_or(nar_size / COMPRESSION).min(nar_size);
         state.send_replace(State::Flowing(spool.clone()));
         if let (Some(row), Some(fetch)) = (&wanted.row, fetch.upgrade()) {
             let reused = downloads.reuse(row, spool.clone());
@@ -186,20 +205,20 @@ impl UpstreamFetches {
             if chunk.len() as u64 > spool.size() - spool.written() {
                 return Err(SourceError::WrongNar);
             }
+            let came = u128::from(sent) * chunk.len() as u128 / u128::from(nar_size.max(1));
+            self.meter.add(came as u64);
             spool.append(chunk).await.map_err(SourceError::Spool)?;
         }
         if !spool.is_whole() {
             return Err(SourceError::WrongNar);
         }
-        let delivery = Delivery {
-            nar_size: wanted.nar_size,
-            took: start.elapsed(),
-            // It had at least that share of the line.
-            sharing: sharing.min(self.under_way() + 1),
-        };
-        let narinfo = self.narinfos.from(upstream, &wanted.hash_part).await;
-        let sent = narinfo.ok().flatten().and_then(|known| known.file_size);
-        self.experience.upstream_delivered(delivery, sent);
+        self.experience.upstream_delivered(Fetched {
+            nar_size,
+            sent,
+            line: self.on_the_line(Meter::bytes) - before,
+            delay,
+            flowed: answered.elapsed(),
+        });
         Ok(())
     }
 

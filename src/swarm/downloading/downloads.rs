@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::InfoDicts;
-use crate::runtime::Counters;
+use crate::runtime::{Counters, Meter};
 use crate::swarm::payloads::{NoRoom, PartFile, PayloadDirectory, Room};
 use crate::swarm::seeding::OfferBook;
 use crate::swarm::share::SharePolicy;
@@ -178,9 +178,9 @@ impl Downloads {
         })
     }
 
-    /// Payload bytes per second of all downloads.
-    pub fn rate(&self) -> u64 {
-        self.engine.rate()
+    /// Payload bytes of all downloads.
+    pub fn meter(&self) -> &Meter {
+        self.engine.meter()
     }
 
     /// How many wait for peers.

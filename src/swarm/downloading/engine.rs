@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::Counters;
+use crate::runtime::{Counters, Meter};
 use crate::swarm::payloads::PartFile;
 use crate::swarm::protocol::PeerId;
 use crate::swarm::share::SharePolicy;
@@ -24,7 +24,6 @@ use crate::torrent::{InfoDict, InfoHash, Metainfo};
 use super::companion::Companion;
 use super::downloads::{DownloadError, DownloadsParts};
 use super::local_tracker::{LocalTracker, POLL};
-use super::meter::Meter;
 use super::sources::Sources;
 use super::storage::PartStorageFactory;
 use super::wake_up::WakeUp;
@@ -44,6 +43,7 @@ const PEER_SILENCE: Duration = Duration::from_secs(20);
 
 pub struct Engine {
     session: Arc<Session>,
+    /// Only verified pieces count: garbage is quick too.
     meter: Arc<Meter>,
     tracker: Arc<LocalTracker>,
     sources: Arc<Sources>,
@@ -176,9 +176,9 @@ impl Engine {
         }
     }
 
-    /// Bytes of pieces per second, of all downloads.
-    pub fn rate(&self) -> u64 {
-        self.meter.bytes_per_second()
+    /// Bytes of pieces, of all downloads.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// The download has ended: nobody is asked for it any more.

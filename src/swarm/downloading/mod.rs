@@ -7,7 +7,6 @@ mod engine;
 mod info_finder;
 mod local_tracker;
 mod metadata;
-mod meter;
 mod reuse;
 mod sources;
 mod storage;

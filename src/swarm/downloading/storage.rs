@@ -9,9 +9,8 @@ use librqbit::storage::{BoxStorageFactory, StorageFactory, StorageFactoryExt, To
 use librqbit::{ManagedTorrentShared, TorrentMetadata};
 use librqbit_core::lengths::ValidPieceIndex;
 
+use crate::runtime::Meter;
 use crate::swarm::payloads::PartFile;
-
-use super::meter::Meter;
 
 #[derive(Clone)]
 pub struct PartStorageFactory {
