@@ -1,13 +1,16 @@
 //! `serve`: installed paths over the shim, against nginx serving the same NARs as static files.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use narswarm::nix::nar::Segment;
+use narswarm::store::scan;
 use serde_json::{Value, json};
 
 use crate::binary_cache;
@@ -109,7 +112,21 @@ pub fn measure() -> Value {
     for (what, speed) in first {
         println!("The agent's first time, one connection, {what}: {speed:.0} MB/s");
     }
-    println!();
+    // Where the rest goes: nginx opens one file for each NAR, whoever makes it out of its files opens them all.
+    let files = files_of(&store, small);
+    let alone: Runs = (0..ROUNDS).map(|_| read(&files, small)).collect();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let bounds = CONNECTIONS.map(|connections| {
+        let nginx = figures[&(SMALL_NARS, connections)][1].speed.median();
+        let reading = alone.median() * connections.min(cores) as f64;
+        format!("{:.2}", reading / (reading + nginx))
+    });
+    println!(
+        "One thread that only opens, reads and closes the {} files of the small ones: {alone:.0} MB/s of NARs. \
+         If nginx had to do that first, its ratio would be {} at {CONNECTIONS:?} connections on {cores} cores.\n",
+        files.len(),
+        bounds.join(", "),
+    );
     json!({
         "ratio_vs_nginx_small": rounded(worst[SMALL_NARS], 2),
         "ratio_vs_nginx_large": rounded(worst[LARGE_NARS], 2),
@@ -159,6 +176,33 @@ fn fetch(paths: &[StoredPath], from: SocketAddr, connections: usize) -> f64 {
         }
     });
     let bytes: u64 = paths.iter().map(|path| path.nar_size).sum();
+    bytes as f64 / 1e6 / start.elapsed().as_secs_f64()
+}
+
+fn files_of(store: &ChrootStore, paths: &[StoredPath]) -> Vec<PathBuf> {
+    let layouts = paths.iter().map(|path| {
+        let name = path.store_path.base_name();
+        scan(&store.root.join("nix/store").join(name)).unwrap()
+    });
+    let files = layouts.flat_map(|layout| {
+        let segments = layout.segments_in(0..layout.size());
+        let files = segments.filter_map(|segment| match segment {
+            Segment::File { file, .. } => Some(layout.file_path(file)),
+            Segment::Literal(_) => None,
+        });
+        files.collect::<Vec<_>>()
+    });
+    files.collect()
+}
+
+/// MB per second of the NARs that are made of these files.
+fn read(files: &[PathBuf], nars: &[StoredPath]) -> f64 {
+    let mut buffer = vec![0; SMALL_SIZE as usize];
+    let start = Instant::now();
+    for path in files {
+        assert!(File::open(path).unwrap().read(&mut buffer).unwrap() > 0);
+    }
+    let bytes: u64 = nars.iter().map(|path| path.nar_size).sum();
     bytes as f64 / 1e6 / start.elapsed().as_secs_f64()
 }
 
