@@ -1,6 +1,7 @@
 //! A download on disk: the sparse payload, which pieces of it are verified, and who waits for the next one.
 //!
-//! `<info hash>.part` holds the bytes, `<info hash>.have` the indices of finished pieces, appended as u32 big-endian.
+//! `<info hash>.part` holds the bytes, `<info hash>.have` the indices of finished pieces, appended as u32 big-endian; it
+//! comes with the first of several, so that a payload of one piece, as most are, needs a single file.
 //! A crash can at worst lose the newest entries or name a piece whose bytes did not reach the disk; the check at the
 //! next start hashes every piece that is named and forgets the rest.
 
@@ -37,17 +38,21 @@ struct Pieces {
     have: Bitfield,
     /// Pieces of which some bytes were written: librqbit reads them back to hash them.
     touched: Bitfield,
-    log: File,
+    log: Option<File>,
 }
 
 impl PartFile {
-    /// Opens or creates the two files in `directory` and checks what an earlier run left.
+    /// Opens or creates the file in `directory` and checks what an earlier run left.
     pub fn open(directory: &Path, info: Arc<InfoDict>) -> io::Result<Self> {
         let info_hash = info.info_hash();
-        let data = open(&part_path(directory, info_hash))?;
-        let mut log = open(&have_path(directory, info_hash))?;
+        let data = open(&part_path(directory, info_hash), true)?;
+        let mut log = match open(&have_path(directory, info_hash), false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            log => Some(log?),
+        };
         let mut have = Bitfield::new(info.piece_count());
-        for piece in read_log(&mut log, info.piece_count())? {
+        let named = log.as_mut().map(|log| read_log(log, info.piece_count()));
+        for piece in named.transpose()?.unwrap_or_default() {
             if !have.get(piece) && read_piece(&data, &info, piece).is_ok() {
                 have.set(piece);
             }
@@ -175,12 +180,21 @@ impl PartFile {
             if !pieces.have.set(piece) {
                 return Ok(());
             }
-            let logged = pieces.log.write_all(&piece.to_be_bytes());
+            let logged = self.note(&mut pieces, piece);
             logged.map(|()| pieces.have.ones())
         };
         self.progress
             .send_replace(done.inspect_err(|error| self.fail(error))?);
         Ok(())
+    }
+
+    fn note(&self, pieces: &mut Pieces, piece: u32) -> io::Result<()> {
+        let log = match &mut pieces.log {
+            Some(log) => log,
+            None if pieces.have.is_full() => return Ok(()),
+            log => log.insert(open(&have_path(&self.directory, self.info_hash), true)?),
+        };
+        log.write_all(&piece.to_be_bytes())
     }
 
     /// Takes payload bytes that were made here. Pieces that end in them are complete when they have their hash; an error
@@ -214,7 +228,10 @@ impl PartFile {
     pub fn keep(&self, to: &Path) -> io::Result<()> {
         self.data.sync_data()?;
         fs::rename(part_path(&self.directory, self.info_hash), to)?;
-        fs::remove_file(have_path(&self.directory, self.info_hash))
+        match self.lock().log.take() {
+            Some(_) => fs::remove_file(have_path(&self.directory, self.info_hash)),
+            None => Ok(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pieces> {
@@ -227,11 +244,11 @@ fn part_path(directory: &Path, info_hash: InfoHash) -> PathBuf {
     CacheFile::Part(info_hash).path(directory)
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create(create)
         .truncate(false)
         .open(path)
 }
@@ -313,7 +330,7 @@ mod tests {
             .unwrap()
             .write_all(&[0, 0])
             .unwrap();
-        open(&part_path(directory.path(), info_hash))
+        open(&part_path(directory.path(), info_hash), false)
             .unwrap()
             .write_all_at(&[1; 100], 0)
             .unwrap();
@@ -330,6 +347,25 @@ mod tests {
         part.keep(&kept).unwrap();
         assert_eq!(fs::read(kept).unwrap(), bytes);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_single_piece_needs_no_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let (bytes, info) = sample();
+        let info = InfoDict {
+            piece_length: 128 * 1024,
+            pieces: vec![Sha1::digest(&bytes).into()],
+            ..InfoDict::clone(&info)
+        };
+        let part = PartFile::open(directory.path(), Arc::new(info)).unwrap();
+        part.write(0, &bytes).unwrap();
+        part.completed(0).unwrap();
+        let files = || fs::read_dir(directory.path()).unwrap().count();
+        assert!(part.is_complete() && files() == 1);
+        let kept = directory.path().join("kept");
+        part.keep(&kept).unwrap();
+        assert_eq!((fs::read(kept).unwrap(), files()), (bytes, 1));
     }
 
     #[test]
