@@ -224,16 +224,15 @@ impl Prefetch {
     /// Fetches one path; it stays until Nix asks for it, or is given up.
     async fn fetch(&self, path: &Coming, upstreams: &[Arc<Upstream>]) {
         if let Some(wanted) = wanted_of(path) {
-            match self.downloads.prospect(&wanted.info_hash) {
+            // Where nobody else can be asked, peers that are slow, or were not reached yet, are better than nothing.
+            let waits = first_well(upstreams).is_none() && self.downloads.has_peers();
+            let promises = match self.downloads.prospect(&wanted.info_hash) {
                 Prospect::Here => return,
-                Prospect::Nobody => {}
-                Prospect::Shown | Prospect::Reachable if !self.may_ask_swarm() => {}
-                Prospect::Shown | Prospect::Reachable => {
-                    let waits = first_well(upstreams).is_none();
-                    if self.fetch_from_swarm(path, wanted, waits).await {
-                        return;
-                    }
-                }
+                Prospect::Shown | Prospect::Reachable => waits || self.may_ask_swarm(),
+                Prospect::Nobody => waits,
+            };
+            if promises && self.fetch_from_swarm(path, wanted, waits).await {
+                return;
             }
         }
         if let Some(upstream) = first_well(upstreams)
