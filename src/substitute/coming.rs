@@ -1,12 +1,18 @@
 //! Paths that Nix has asked about and will likely ask for, in the order in which it takes them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
+
+use rand::RngExt;
 
 use crate::catalog::Entry;
 use crate::nix::{HashPart, NarHash, Narinfo, StorePath};
 
 use super::upstream_fetch::WantedNar;
+
+/// In a crowd all ask for the same in the same order, and would have nothing to trade: each machine takes any of so many
+/// that come next.
+const AMONG: usize = 64;
 
 #[derive(Clone)]
 pub struct Coming {
@@ -101,12 +107,19 @@ pub fn in_order_of_nix(
     order
 }
 
+/// Takes the one that is to be fetched ahead now.
+pub fn next_of(queue: &mut VecDeque<Coming>, crowded: bool) -> Option<Coming> {
+    let among = if crowded { AMONG } else { 1 }.min(queue.len());
+    let at = (among > 0).then(|| rand::rng().random_range(0..among))?;
+    queue.remove(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn hash_part(number: u8) -> HashPart {
-        format!("{}{number}", "0".repeat(31)).parse().unwrap()
+        format!("{number:0>32}").parse().unwrap()
     }
 
     fn path(number: u8, name: &str, references: &[u8]) -> Coming {
@@ -127,6 +140,25 @@ mod tests {
         let order = in_order_of_nix(&mut paths, |hash_part| there.contains(hash_part));
         let names = order.iter().map(|path| path.store_path.name().to_owned());
         (names.collect(), paths.len())
+    }
+
+    #[test]
+    fn in_a_crowd_each_takes_another_of_the_next_ones() {
+        let names = |crowded| -> Vec<String> {
+            let all = (0..=200).map(|number| path(number, &number.to_string(), &[]));
+            let mut queue = all.collect();
+            let taken = (0..100).filter_map(|_| next_of(&mut queue, crowded));
+            taken
+                .map(|path| path.store_path.name().to_owned())
+                .collect()
+        };
+        let order: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        assert_eq!(names(false), order);
+        let [one, other] = [names(true), names(true)];
+        assert!(one.len() == 100 && one != other);
+        let first = |names: &[String]| names[0].parse::<usize>().unwrap();
+        assert!(first(&one) < AMONG && first(&other) < AMONG);
+        assert!(next_of(&mut VecDeque::new(), true).is_none());
     }
 
     #[test]

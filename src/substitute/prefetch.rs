@@ -17,7 +17,7 @@ use crate::nix::{HashPart, NarHash};
 use crate::swarm::{Download, Downloads, Expected, Fetch, Prospect, Wanted};
 use crate::upstream::{BreakerState, Upstream};
 
-use super::coming::{Coming, in_order_of_nix};
+use super::coming::{Coming, in_order_of_nix, next_of};
 use super::experience::Delivery;
 use super::plan::Means;
 use super::upstream_fetch::UpstreamFetch;
@@ -186,6 +186,7 @@ impl Prefetch {
     fn pump(self: &Arc<Self>) {
         loop {
             let remote = self.means.active.remote();
+            let crowded = self.downloads.are_in_a_crowd();
             let (path, upstreams) = {
                 let mut state = self.lock();
                 if remote == 0 && state.asked.is_none_or(|asked| asked.elapsed() > GONE) {
@@ -195,7 +196,7 @@ impl Prefetch {
                 if state.running + remote.max(1) >= PARALLEL || state.window >= WINDOW {
                     return;
                 }
-                let Some(next) = state.queue.pop_front() else {
+                let Some(next) = next_of(&mut state.queue, crowded) else {
                     return;
                 };
                 state.running += 1;

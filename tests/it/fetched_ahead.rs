@@ -1,6 +1,7 @@
 //! A Nix that takes one NAR at a time finds the next one here already, from wherever it is; what is only asked about is
 //! not fetched.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::lab::{
@@ -78,6 +79,39 @@ fn what_will_be_asked_for_is_fetched_from_an_upstream() {
         assert_eq!(bytes["upstream"], closure.nar_bytes(), "{name}");
         assert_eq!(bytes["wasted"], 0, "{name}");
     }
+}
+
+/// There is no upstream, and the agent has only just begun to look for its peers.
+#[test]
+fn a_swarm_alone_is_fetched_from_ahead_too() {
+    if !Need::all("a_swarm_alone_is_fetched_from_ahead_too", &[Need::NIX]) {
+        return;
+    }
+    let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
+    let keys = Keys::make(&nix, &scratch.path("keys"));
+    let publication = Release::of(closure, &keys, scratch.path("release")).publish();
+    let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
+    let seedbox = Node::start(&seedbox.follow(&publication));
+    seedbox.wait_for_offer(closure.paths.len());
+    let config = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
+        .follow(&publication)
+        .trust(&keys.narinfo)
+        .peer(seedbox.peer);
+    let agent = Node::start(&config);
+    for path in &closure.paths {
+        assert_eq!(get(agent.shim, &path.narinfo()).status, 200);
+    }
+    let order = in_order(closure);
+    let first = get(agent.shim, &closure.path(order[0]).nar());
+    assert!(first.body == nix.dump(&closure.root, order[0]));
+    wait_for("all of the closure", SOON, || {
+        let files = fs::read_dir(agent.state().join("cache")).unwrap();
+        let kept = files.filter(|file| {
+            let name = file.as_ref().unwrap().file_name();
+            name.to_string_lossy().ends_with(".nar.zst")
+        });
+        (kept.count() == closure.paths.len()).then_some(())
+    });
 }
 
 #[test]

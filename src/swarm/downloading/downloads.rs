@@ -192,6 +192,14 @@ impl Downloads {
         running.iter().filter(from_peers).count()
     }
 
+    /// Whether others fetch the same at this moment.
+    pub fn are_in_a_crowd(&self) -> bool {
+        let running = self.running();
+        let wanted =
+            |download: &Arc<Download>| self.sources.is_being_fetched(&download.part().info_hash());
+        running.iter().any(wanted)
+    }
+
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
         self.sources.has_any()

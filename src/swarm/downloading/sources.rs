@@ -127,6 +127,11 @@ impl Sources {
         !self.gossip.holders(info_hash).is_empty()
     }
 
+    /// Whether somebody is said to be downloading it.
+    pub fn is_being_fetched(&self, info_hash: &InfoHash) -> bool {
+        !self.gossip.holders(info_hash).getting.is_empty()
+    }
+
     /// Whether a peer that answers may have it, as far as it has said.
     pub fn may_have(&self, info_hash: &InfoHash) -> bool {
         let answers = self.peers.reached();
