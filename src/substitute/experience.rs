@@ -66,7 +66,6 @@ struct Seen {
 }
 
 /// What came of them from then on, and what else came over the line meanwhile; the older, the less it counts.
-#[derive(Default)]
 struct Flow {
     /// NAR bytes.
     nar: f64,
@@ -77,23 +76,27 @@ struct Flow {
     seconds: f64,
 }
 
+/// One second of what is assumed: a single small NAR says too little.
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            nar: ASSUMED_RATE,
+            sent: ASSUMED_LINE,
+            line: ASSUMED_LINE,
+            seconds: 1.0,
+        }
+    }
+}
+
 impl Flow {
     /// Bytes per second of the line.
     fn line_rate(&self) -> f64 {
-        if self.seconds > 0.0 {
-            self.line / self.seconds
-        } else {
-            ASSUMED_LINE
-        }
+        self.line / self.seconds
     }
 
     /// NAR bytes per second of an upstream that has the line for itself.
     fn nar_rate(&self) -> f64 {
-        if self.seconds > 0.0 {
-            self.line_rate() * self.nar / self.sent
-        } else {
-            ASSUMED_RATE
-        }
+        self.line_rate() * self.nar / self.sent
     }
 }
 
@@ -179,14 +182,14 @@ impl Experience {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The swarm delivered a whole NAR, for which Nix had to wait; together its downloads bring `rate` payload bytes
-    /// per second. It was asked at `began`.
+    /// The swarm delivered a whole NAR, for which Nix had to wait; over the line come `rate` bytes per second. It
+    /// was asked at `began`. A full line excuses one that is late, no more.
     pub fn swarm_delivered(&self, began: Instant, delivery: Delivery, rate: u64) {
         let expected = self.expected(delivery.nar_size, delivery.sharing);
         let in_time = delivery.took <= expected.mul_f64(LEEWAY) + SLACK;
-        if in_time || self.fills_the_line(rate) {
+        if in_time {
             self.losses().count = 0;
-        } else {
+        } else if !self.fills_the_line(rate) {
             self.lost(began, 1);
         }
     }
@@ -216,8 +219,8 @@ impl Experience {
         }
     }
 
-    /// Whether `rate` bytes per second are what the line brings at its best: then whoever is slow only shares it, and
-    /// whoever joined in would share it too.
+    /// Whether `rate` bytes per second are what the line brings when upstreams are asked: then whoever is slow only
+    /// shares it, and whoever joined in would share it too.
     pub fn fills_the_line(&self, rate: u64) -> bool {
         rate as f64 * LEEWAY >= self.seen().flow.line_rate()
     }
@@ -363,14 +366,26 @@ mod tests {
         (0..LOSSES_TO_AVOID).for_each(|_| deliver_late(&experience, late, ASSUMED_LINE as u64));
         assert!(!experience.avoids_swarm());
         // A sixteenth of a line of 8 MB/s.
-        experience.upstream_delivered(Fetched {
+        let share = Fetched {
             line: 160_000_000,
             ..fetched(10_000_000, SOON, 20_000)
-        });
+        };
+        (0..30).for_each(|_| experience.upstream_delivered(share));
         assert!(experience.fills_the_line(8_000_000) && !experience.fills_the_line(6_000_000));
         let (expected, took) = (experience.expected(10_000_000, 16), Duration::from_secs(20));
         assert!(expected > took && expected < took + Duration::from_secs(1));
         (0..LOSSES_TO_AVOID).for_each(|_| deliver_late(&experience, late, 6_000_000));
         assert!(experience.avoids_swarm());
+        deliver_late(&experience, late, 8_000_000);
+        assert!(experience.avoids_swarm(), "a full line excuses, no more");
+    }
+
+    #[test]
+    fn a_single_small_nar_says_little_of_the_line() {
+        let experience = Experience::default();
+        experience.upstream_delivered(fetched(300_000, SOON, 1000));
+        assert!(!experience.fills_the_line(300_000));
+        (0..30).for_each(|_| experience.upstream_delivered(fetched(300_000, SOON, 1000)));
+        assert!(experience.fills_the_line(300_000));
     }
 }

@@ -64,12 +64,6 @@ impl Means {
         downloads.map_or(Prospect::Nobody, |downloads| downloads.prospect(info_hash))
     }
 
-    /// Payload bytes per second of all downloads.
-    pub fn swarm_rate(&self) -> u64 {
-        let downloads = self.downloads.as_ref();
-        downloads.map_or(0, |downloads| downloads.meter().bytes_per_second())
-    }
-
     /// A candidate is not the NAR of the plan: it is not asked for it again.
     pub async fn accuse(&self, candidate: &Candidate, plan: &Plan) {
         if let (Candidate::Swarm(row), Some(downloads)) = (candidate, &self.downloads)

@@ -184,9 +184,9 @@ impl Prefetch {
 
     /// Begins as many fetches as there is room for beside what Nix waits for.
     fn pump(self: &Arc<Self>) {
+        let crowded = self.downloads.are_in_a_crowd();
         loop {
             let remote = self.means.active.remote();
-            let crowded = self.downloads.are_in_a_crowd();
             let (path, upstreams) = {
                 let mut state = self.lock();
                 if remote == 0 && state.asked.is_none_or(|asked| asked.elapsed() > GONE) {
@@ -226,11 +226,11 @@ impl Prefetch {
     async fn fetch(&self, path: &Coming, upstreams: &[Arc<Upstream>]) {
         if let Some(wanted) = wanted_of(path) {
             // Where nobody else can be asked, peers that are slow, or were not reached yet, are better than nothing.
-            let waits = first_well(upstreams).is_none() && self.downloads.has_peers();
+            let waits = first_well(upstreams).is_none();
             let promises = match self.downloads.prospect(&wanted.info_hash) {
                 Prospect::Here => return,
                 Prospect::Shown | Prospect::Reachable => waits || self.may_ask_swarm(),
-                Prospect::Nobody => waits,
+                Prospect::Nobody => waits && self.downloads.looks_for_peers(),
             };
             if promises && self.fetch_from_swarm(path, wanted, waits).await {
                 return;
@@ -311,7 +311,7 @@ impl Prefetch {
                 took: start.elapsed(),
                 sharing,
             };
-            experience.swarm_delivered(start, delivery, self.means.swarm_rate());
+            experience.swarm_delivered(start, delivery, self.means.fetches.line_rate());
             return true;
         }
         experience.swarm_failed(start);

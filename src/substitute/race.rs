@@ -164,7 +164,7 @@ impl<'a> Race<'a> {
             };
             let experience = &self.means.experience;
             let began = self.lanes.first().map_or_else(Instant::now, Lane::began);
-            experience.swarm_delivered(began, delivery, self.means.swarm_rate());
+            experience.swarm_delivered(began, delivery, self.means.fetches.line_rate());
         }
     }
 
@@ -316,9 +316,15 @@ impl<'a> Race<'a> {
             (gap, received, age, rest)
         };
         let silent = self.flow.at.elapsed();
+        // Whoever joined in on a full line would only share it: there each has the time that its share takes.
+        let sharing = match line_is_full {
+            true => others.max(self.means.fetches.under_way().saturating_sub(1)),
+            false => others,
+        };
+        let due = !line_is_full || waited > experience.expected(size, sharing + 1);
         let slow = waiting == Others::Fresh
-            && !line_is_full
-            && experience.is_too_slow(came, waited, rest, size, others);
+            && due
+            && experience.is_too_slow(came, waited, rest, size, sharing);
         let alone = received == 0 && others_flowing == 0 && !self.begun;
         if slow || silent >= gap || alone {
             Patience::Until(Duration::ZERO)

@@ -187,13 +187,10 @@ impl UpstreamFetches {
             return Ok(());
         };
         let start = Instant::now();
-        let nar = open(upstream, &self.narinfos, wanted).await?;
+        let Opened { nar, sent } = open(upstream, &self.narinfos, wanted).await?;
         let (delay, answered) = (start.elapsed(), Instant::now());
         let before = self.on_the_line(Meter::bytes);
         let nar_size = wanted.nar_size;
-        let narinfo = self.narinfos.from(upstream, &wanted.hash_part).await;
-        let file_size = narinfo.ok().flatten().and_then(|known| known.file_size);
-        let sent = file_size.unwrap_or(nar_size / COMPRESSION).min(nar_size);
         state.send_replace(State::Flowing(spool.clone()));
         if let (Some(row), Some(fetch)) = (&wanted.row, fetch.upgrade()) {
             let reused = downloads.reuse(row, spool.clone());
@@ -228,11 +225,17 @@ impl UpstreamFetches {
 }
 
 /// The NAR as the upstream sends it now, decompressed.
+pub struct Opened {
+    pub nar: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+    /// How many bytes of it go over the line; a guess where the narinfo does not say.
+    pub sent: u64,
+}
+
 pub async fn open(
     upstream: &Arc<Upstream>,
     narinfos: &Narinfos,
     wanted: &WantedNar,
-) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>, SourceError> {
+) -> Result<Opened, SourceError> {
     let mut asked = None;
     loop {
         let narinfo = narinfos.from(upstream, &wanted.hash_part).await?;
@@ -243,7 +246,12 @@ pub async fn open(
             .filter(|narinfo| asked.as_ref() != Some(&narinfo.url))
             .ok_or(SourceError::Absent)?;
         if let Some(nar) = upstream.nar(&narinfo).await? {
-            return Ok(nar);
+            let guess = match narinfo.compression.as_str() {
+                "none" => wanted.nar_size,
+                _ => wanted.nar_size / COMPRESSION,
+            };
+            let sent = narinfo.file_size.unwrap_or(guess).min(wanted.nar_size);
+            return Ok(Opened { nar, sent });
         }
         // What is remembered may be older than the NAR's name.
         narinfos.forget(upstream, &wanted.hash_part);

@@ -10,7 +10,7 @@ use crate::upstream::Upstream;
 
 use super::plan::Means;
 use super::source::{Chunk, Position, SourceError, SourceStream};
-use super::upstream_fetch::{self, UpstreamFetch, WantedNar};
+use super::upstream_fetch::{self, Opened, UpstreamFetch, WantedNar};
 
 /// Bytes per item of the stream.
 const CHUNK: usize = 256 * 1024;
@@ -92,7 +92,7 @@ async fn direct(
     means: &Means,
     position: Position,
 ) -> Result<SourceStream, SourceError> {
-    let nar = upstream_fetch::open(upstream, &means.narinfos, &wanted).await?;
+    let Opened { nar, .. } = upstream_fetch::open(upstream, &means.narinfos, &wanted).await?;
     let counters = means.counters.clone();
     let mut at = 0;
     let chunks = ReaderStream::with_capacity(nar, CHUNK).map(move |read| {

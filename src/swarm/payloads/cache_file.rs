@@ -9,7 +9,7 @@ use crate::torrent::InfoHash;
 pub enum CacheFile {
     /// `<info hash>.nar.zst`: whole.
     Payload(InfoHash),
-    /// `<info hash>.part`, with the index of its pieces in `<info hash>.have`.
+    /// `<info hash>.part`, with the index of its pieces, if it has several, in `<info hash>.have`.
     Part(InfoHash),
     /// `<number>.spool`: means nothing after a restart.
     Spool(u64),

@@ -42,7 +42,7 @@ struct Pieces {
 }
 
 impl PartFile {
-    /// Opens or creates the file in `directory` and checks what an earlier run left.
+    /// Opens or creates the part in `directory` and checks what an earlier run left.
     pub fn open(directory: &Path, info: Arc<InfoDict>) -> io::Result<Self> {
         let info_hash = info.info_hash();
         let data = open(&part_path(directory, info_hash), true)?;
@@ -51,8 +51,12 @@ impl PartFile {
             log => Some(log?),
         };
         let mut have = Bitfield::new(info.piece_count());
-        let named = log.as_mut().map(|log| read_log(log, info.piece_count()));
-        for piece in named.transpose()?.unwrap_or_default() {
+        let named = match &mut log {
+            Some(log) => read_log(log, info.piece_count())?,
+            None if info.piece_count() == 1 => vec![0],
+            None => vec![],
+        };
+        for piece in named {
             if !have.get(piece) && read_piece(&data, &info, piece).is_ok() {
                 have.set(piece);
             }
@@ -363,6 +367,8 @@ mod tests {
         part.completed(0).unwrap();
         let files = || fs::read_dir(directory.path()).unwrap().count();
         assert!(part.is_complete() && files() == 1);
+        let part = PartFile::open(directory.path(), part.info().clone()).unwrap();
+        assert!(part.is_complete(), "a restart finds it");
         let kept = directory.path().join("kept");
         part.keep(&kept).unwrap();
         assert_eq!((fs::read(kept).unwrap(), files()), (bytes, 1));
