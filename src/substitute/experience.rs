@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::swarm::Prospect;
 
+use super::line_speed::{Fetched, LineSpeed, RATED};
+
 /// Installed paths and kept payloads are read from disk; a disk that needs longer is in trouble.
 pub const DISK_HEAD_START: Duration = Duration::from_secs(3);
 /// An upstream that has not sent a byte by then is late, and the next source is asked too.
@@ -30,74 +32,18 @@ const LOSSES_TO_HURRY: u32 = 2;
 const LOSSES_TO_AVOID: u32 = 5;
 /// To fall silent in the middle of a NAR costs Nix more than to be late: it counts as so many losses.
 const SILENCE_COSTS: u32 = 2;
-/// A NAR smaller than this says nothing of a rate, a larger one little of a delay.
-const RATED: u64 = 256 * 1024;
 /// A source is too slow when an upstream would have the whole NAR so many times sooner than it the rest.
 const WORTH_A_CHANGE: u32 = 2;
-/// An upstream that was not measured yet is taken for a good one: if it is not, one attempt shows that, while one that
-/// is thought too little of is never tried.
-const ASSUMED_DELAY: Duration = Duration::from_millis(200);
-/// NAR bytes per second, for the same reason: cache.nixos.org on a line of 30 Mbit/s.
-const ASSUMED_RATE: f64 = 10e6;
-/// The same as it goes over the line, compressed.
-const ASSUMED_LINE: f64 = ASSUMED_RATE / COMPRESSION as f64;
-/// How many NAR bytes a byte on the line makes, where nobody says it.
-pub const COMPRESSION: u64 = 3;
 /// Nobody is called slow for what a busy machine does: never slower by more than a seventh means so much of a second
 /// in a closure, and less than that is noise.
 const SLACK: Duration = Duration::from_millis(150);
-/// How much of the newest measurement goes into what is remembered: a quarter.
-const MEMORY: u32 = 4;
 /// Never slower by more than a seventh.
 const LEEWAY: f64 = 1.15;
 
 #[derive(Default)]
 pub struct Experience {
     losses: Mutex<Losses>,
-    seen: Mutex<Seen>,
-}
-
-/// Of the upstreams' NARs.
-#[derive(Default)]
-struct Seen {
-    /// From the question to the answer's head.
-    delay: Option<Duration>,
-    flow: Flow,
-}
-
-/// What came of them from then on, and what else came over the line meanwhile; the older, the less it counts.
-struct Flow {
-    /// NAR bytes.
-    nar: f64,
-    /// The same as it was sent, compressed.
-    sent: f64,
-    /// All that came over the line meanwhile, from wherever.
-    line: f64,
-    seconds: f64,
-}
-
-/// One second of what is assumed: a single small NAR says too little.
-impl Default for Flow {
-    fn default() -> Self {
-        Self {
-            nar: ASSUMED_RATE,
-            sent: ASSUMED_LINE,
-            line: ASSUMED_LINE,
-            seconds: 1.0,
-        }
-    }
-}
-
-impl Flow {
-    /// Bytes per second of the line.
-    fn line_rate(&self) -> f64 {
-        self.line / self.seconds
-    }
-
-    /// NAR bytes per second of an upstream that has the line for itself.
-    fn nar_rate(&self) -> f64 {
-        self.line_rate() * self.nar / self.sent
-    }
+    speed: Mutex<LineSpeed>,
 }
 
 /// The swarm's, since it last delivered in time.
@@ -107,18 +53,12 @@ struct Losses {
     last: Option<Instant>,
 }
 
-/// A whole NAR of an upstream.
+/// What else goes on where a NAR comes from.
 #[derive(Clone, Copy)]
-pub struct Fetched {
-    pub nar_size: u64,
-    /// As it went over the line, compressed.
-    pub sent: u64,
-    /// All bytes that came over the line while it flowed, its own included.
-    pub line: u64,
-    /// From the question to the answer's head.
-    pub delay: Duration,
-    /// From there to the end.
-    pub flowed: Duration,
+pub struct LineUse {
+    /// NARs that share the line, and would share it with another source too.
+    pub others: usize,
+    pub full: bool,
 }
 
 /// What the swarm had to bring, and how long that took.
@@ -178,8 +118,8 @@ impl Experience {
         self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn speed(&self) -> MutexGuard<'_, LineSpeed> {
+        self.speed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The swarm delivered a whole NAR, for which Nix had to wait; over the line come `rate` bytes per second. It
@@ -196,64 +136,46 @@ impl Experience {
 
     /// An upstream delivered a whole NAR.
     pub fn upstream_delivered(&self, fetched: Fetched) {
-        let mut seen = self.seen();
-        seen.delay = match seen.delay {
-            None => Some(fetched.delay),
-            Some(before) => Some((before * (MEMORY - 1) + fetched.delay) / MEMORY),
-        };
-        // What comes at one go says nothing of a rate.
-        if fetched.nar_size >= RATED {
-            let flow = &mut seen.flow;
-            for part in [
-                &mut flow.nar,
-                &mut flow.sent,
-                &mut flow.line,
-                &mut flow.seconds,
-            ] {
-                *part *= 1.0 - 1.0 / f64::from(MEMORY);
-            }
-            flow.nar += fetched.nar_size as f64;
-            flow.sent += fetched.sent.max(1) as f64;
-            flow.line += fetched.line.max(fetched.sent).max(1) as f64;
-            flow.seconds += fetched.flowed.as_secs_f64().max(0.001);
-        }
+        self.speed().measured(fetched);
     }
 
     /// Whether `rate` bytes per second are what the line brings when upstreams are asked: then whoever is slow only
     /// shares it, and whoever joined in would share it too.
     pub fn fills_the_line(&self, rate: u64) -> bool {
-        rate as f64 * LEEWAY >= self.seen().flow.line_rate()
+        rate as f64 * LEEWAY >= self.speed().line_rate()
     }
 
     /// How long an upstream would take for a NAR of so many bytes, when so many come over the line.
     pub fn expected(&self, bytes: u64, sharing: usize) -> Duration {
-        let seen = self.seen();
-        let flowing = bytes as f64 * sharing.max(1) as f64 / seen.flow.nar_rate();
-        seen.delay.unwrap_or(ASSUMED_DELAY) + Duration::from_secs_f64(flowing)
+        self.speed().expected(bytes, sharing)
     }
 
-    /// Whether an upstream would have the whole NAR long before the rest of it has come as the bytes so far did. So many
-    /// `others` share the line, and would share it with the upstream too.
+    /// Whether an upstream would have the whole NAR long before the rest of it has come as the bytes so far did. Whoever
+    /// joined in on a full line would only share it: there each has the time that its share takes, but no more.
     pub fn is_too_slow(
         &self,
         came: u64,
         waited: Duration,
         rest: u64,
         size: u64,
-        others: usize,
+        line: LineUse,
     ) -> bool {
         if waited < EARLY || rest < RATED {
             return false;
         }
+        let expected = self.expected(size, line.others + 1);
+        if line.full && waited <= expected {
+            return false;
+        }
         let rest = waited.as_secs_f64() * rest as f64 / came.max(1) as f64;
-        let expected = self.expected(size, others + 1) * WORTH_A_CHANGE;
-        rest > expected.as_secs_f64()
+        rest > (expected * WORTH_A_CHANGE).as_secs_f64()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::substitute::line_speed::ASSUMED_LINE;
 
     const SOON: Duration = Duration::from_millis(10);
 
@@ -276,6 +198,13 @@ mod tests {
             nar_size,
             took,
             sharing: 1,
+        }
+    }
+
+    fn shared(others: usize) -> LineUse {
+        LineUse {
+            others,
+            full: false,
         }
     }
 
@@ -333,7 +262,7 @@ mod tests {
         let experience = Experience::default();
         let seconds = Duration::from_secs;
         let case = |came: u64, waited: u64, size: u64| {
-            experience.is_too_slow(came, seconds(waited), size - came, size, 0)
+            experience.is_too_slow(came, seconds(waited), size - came, size, shared(0))
         };
         assert!(!case(1, 0, 100_000_000), "too early to tell");
         assert!(case(100_000, 5, 100_000_000), "20 kB/s");
@@ -342,7 +271,7 @@ mod tests {
         assert!(case(10_000_000, 5, 100_000_000), "45 s against 2 s");
         assert!(!case(50_000_000, 3, 100_000_000), "3 s against 2 s");
         assert!(
-            !experience.is_too_slow(10_000_000, seconds(1), 90_000_000, 100_000_000, 7),
+            !experience.is_too_slow(10_000_000, seconds(1), 90_000_000, 100_000_000, shared(7)),
             "the line has eight"
         );
         experience.upstream_delivered(fetched(100, seconds(100), 1));
@@ -353,6 +282,20 @@ mod tests {
         (0..30).for_each(|_| experience.upstream_delivered(fetched(100, SOON, 1)));
         (0..30).for_each(|_| experience.upstream_delivered(fetched(1_000_000, SOON, 1000)));
         assert!(!case(10_000_000, 5, 100_000_000), "45 s against 100 s");
+    }
+
+    #[test]
+    fn on_a_full_line_each_has_the_time_of_its_share() {
+        let experience = Experience::default();
+        (0..30).for_each(|_| experience.upstream_delivered(fetched(1_000_000, SOON, 1000)));
+        // A fifth of 1 MB/s for 10 MB: 50 s. It trickles.
+        let slow = |waited, full| {
+            let (size, waited) = (10_000_000, Duration::from_secs(waited));
+            let line = LineUse { others: 4, full };
+            experience.is_too_slow(1000, waited, size - 1000, size, line)
+        };
+        assert!(slow(2, false) && !slow(2, true) && !slow(49, true));
+        assert!(slow(52, true), "nobody holds a NAR for ever");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod caches;
 mod coming;
 mod experience;
 mod lane;
+mod line_speed;
 mod nar_body;
 mod narinfos;
 mod payload_source;

@@ -11,7 +11,7 @@ use crate::catalog::Entry;
 use crate::runtime::Source;
 use crate::swarm::Traffic;
 
-use super::experience::{BLOCK_GAP, DISK_HEAD_START, Delivery, GAP, UPSTREAM_HEAD_START};
+use super::experience::{BLOCK_GAP, DISK_HEAD_START, Delivery, GAP, LineUse, UPSTREAM_HEAD_START};
 use super::lane::Lane;
 use super::plan::{Candidate, Means, Plan};
 use super::source::{Position, SourceError};
@@ -274,10 +274,17 @@ impl<'a> Race<'a> {
         if !self.begun {
             return Patience::Until(head_start.saturating_sub(age));
         }
-        let sharing = self.means.fetches.under_way().saturating_sub(1);
         let slow = others == Others::Fresh
-            && experience.is_too_slow(*came, *waited, size - position, size, sharing);
+            && experience.is_too_slow(*came, *waited, size - position, size, self.line());
         Patience::Until(if slow { Duration::ZERO } else { GAP })
+    }
+
+    fn line(&self) -> LineUse {
+        let fetches = &self.means.fetches;
+        LineUse {
+            others: fetches.under_way().saturating_sub(1),
+            full: self.means.experience.fills_the_line(fetches.line_rate()),
+        }
     }
 
     /// The head start is over: the swarm's download is left alone as long as blocks come in, and not too slowly.
@@ -301,7 +308,10 @@ impl<'a> Race<'a> {
         }
         let size = self.plan.nar_size;
         let experience = &self.means.experience;
-        let line_is_full = experience.fills_the_line(self.means.fetches.line_rate());
+        let line = match self.line() {
+            line if line.full => line,
+            line => LineUse { others, ..line },
+        };
         // Before the first frame is whole there are only the payload's bytes to go by.
         let (gap, came, waited, rest) = if self.begun {
             let Pace { came, waited } = self.pace;
@@ -309,22 +319,15 @@ impl<'a> Race<'a> {
         } else {
             let rest = row.payload_length.saturating_sub(received);
             // On a line that others fill its blocks stand in a queue, where an upstream's bytes would stand too.
-            let gap = match line_is_full {
+            let gap = match line.full {
                 true => GAP,
                 false => (BLOCK_GAP * (others_flowing as u32 + 1)).min(GAP),
             };
             (gap, received, age, rest)
         };
         let silent = self.flow.at.elapsed();
-        // Whoever joined in on a full line would only share it: there each has the time that its share takes.
-        let sharing = match line_is_full {
-            true => others.max(self.means.fetches.under_way().saturating_sub(1)),
-            false => others,
-        };
-        let due = !line_is_full || waited > experience.expected(size, sharing + 1);
-        let slow = waiting == Others::Fresh
-            && due
-            && experience.is_too_slow(came, waited, rest, size, sharing);
+        let slow =
+            waiting == Others::Fresh && experience.is_too_slow(came, waited, rest, size, line);
         let alone = received == 0 && others_flowing == 0 && !self.begun;
         if slow || silent >= gap || alone {
             Patience::Until(Duration::ZERO)

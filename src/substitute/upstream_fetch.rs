@@ -17,7 +17,8 @@ use crate::runtime::{Counters, Meter};
 use crate::swarm::{Downloads, Spool};
 use crate::upstream::Upstream;
 
-use super::experience::{COMPRESSION, Experience, Fetched};
+use super::experience::Experience;
+use super::line_speed::{COMPRESSION, Fetched};
 use super::narinfos::Narinfos;
 use super::source::SourceError;
 
@@ -231,6 +232,7 @@ pub struct Opened {
     pub sent: u64,
 }
 
+/// Asks the upstream for it.
 pub async fn open(
     upstream: &Arc<Upstream>,
     narinfos: &Narinfos,

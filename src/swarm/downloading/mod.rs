@@ -7,6 +7,7 @@ mod engine;
 mod info_finder;
 mod local_tracker;
 mod metadata;
+mod prospects;
 mod reuse;
 mod sources;
 mod storage;
@@ -16,6 +17,7 @@ mod way_out;
 mod witness;
 
 pub use download::{Download, Fetch};
-pub use downloads::{DownloadError, Downloads, DownloadsParts, Prospect, Traffic};
+pub use downloads::{DownloadError, Downloads, DownloadsParts};
+pub use prospects::{Prospect, Traffic};
 pub use sources::Sources;
 pub use wanted::{Expected, Wanted};
