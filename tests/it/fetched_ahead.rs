@@ -5,7 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use crate::lab::{
-    Closure, HttpServer, Keys, Need, Nix, Node, NodeConfig, Release, Scratch, get, wait_for,
+    Channel, Closure, HttpServer, Keys, Need, Nix, Node, NodeConfig, Release, Scratch, get,
+    wait_for,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -81,82 +82,60 @@ fn what_will_be_asked_for_is_fetched_from_an_upstream() {
     }
 }
 
-/// A seedbox with so much uplink has all of the closure, and there is no upstream.
-struct SwarmAlone {
-    nix: Nix,
-    closure: &'static Closure,
-    _scratch: Scratch,
-    _seedbox: Node,
-    agent: Node,
+/// Asks about these, in their order, and for the first.
+fn take_first(channel: &Channel, agent: &Node, paths: &[&str]) {
+    for path in paths {
+        let narinfo = channel.closure.path(path).narinfo();
+        assert_eq!(get(agent.shim, &narinfo).status, 200);
+    }
+    let nar = get(agent.shim, &channel.closure.path(paths[0]).nar());
+    assert!(nar.body == channel.nix.dump(&channel.closure.root, paths[0]));
 }
 
-impl SwarmAlone {
-    fn new(test: &str, uplink: &str) -> Option<Self> {
-        if !Need::all(test, &[Need::NIX]) {
-            return None;
-        }
-        let (nix, scratch, closure) = (Nix::installed(), Scratch::new(), Closure::small());
-        let keys = Keys::make(&nix, &scratch.path("keys"));
-        let publication = Release::of(closure, &keys, scratch.path("release")).publish();
-        let seedbox = NodeConfig::store_seedbox(scratch.path("seedbox"), &closure.root);
-        let seedbox = Node::start(&seedbox.follow(&publication).upload_limit(uplink));
-        seedbox.wait_for_offer(closure.paths.len());
-        let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"))
-            .follow(&publication)
-            .trust(&keys.narinfo)
-            .peer(seedbox.peer);
-        Some(Self {
-            nix,
-            closure,
-            agent: Node::start(&agent),
-            _scratch: scratch,
-            _seedbox: seedbox,
-        })
-    }
-
-    /// Asks about these, in their order, and for the first.
-    fn take_first(&self, paths: &[&str]) {
-        for path in paths {
-            let narinfo = self.closure.path(path).narinfo();
-            assert_eq!(get(self.agent.shim, &narinfo).status, 200);
-        }
-        let nar = get(self.agent.shim, &self.closure.path(paths[0]).nar());
-        assert!(nar.body == self.nix.dump(&self.closure.root, paths[0]));
-    }
-
-    fn wait_for_all(&self) {
-        wait_for("all of the closure", SOON, || {
-            let files = fs::read_dir(self.agent.state().join("cache")).unwrap();
-            let kept = files.filter(|file| {
-                let name = file.as_ref().unwrap().file_name();
-                name.to_string_lossy().ends_with(".nar.zst")
-            });
-            (kept.count() == self.closure.paths.len()).then_some(())
+fn wait_until_all_is_kept(channel: &Channel, agent: &Node) {
+    wait_for("all of the closure", SOON, || {
+        let files = fs::read_dir(agent.state().join("cache")).unwrap();
+        let kept = files.filter(|file| {
+            let name = file.as_ref().unwrap().file_name();
+            name.to_string_lossy().ends_with(".nar.zst")
         });
-    }
+        (kept.count() == channel.closure.paths.len()).then_some(())
+    });
 }
 
-/// The agent has only just begun to look for its peers.
+/// There is no upstream, and the agent has only just begun to look for its peers.
 #[test]
 fn a_swarm_alone_is_fetched_from_ahead_too() {
-    let swarm = SwarmAlone::new("a_swarm_alone_is_fetched_from_ahead_too", "10GB/s");
-    if let Some(swarm) = swarm {
-        swarm.take_first(&in_order(swarm.closure));
-        swarm.wait_for_all();
-    }
+    let Some(channel) = Channel::small("a_swarm_alone_is_fetched_from_ahead_too", &[]) else {
+        return;
+    };
+    let seedbox = Node::start(&channel.seedbox("seedbox"));
+    seedbox.wait_for_offer(channel.closure.paths.len());
+    let agent = Node::start(&channel.agent("agent").peer(seedbox.peer));
+    take_first(&channel, &agent, &in_order(channel.closure));
+    wait_until_all_is_kept(&channel, &agent);
 }
 
 /// It was late five times: with an upstream nothing but a trial would be fetched ahead from it.
 #[test]
-fn a_slow_swarm_alone_is_fetched_from_ahead_too() {
-    let swarm = SwarmAlone::new("a_slow_swarm_alone_is_fetched_from_ahead_too", "500kB/s");
-    if let Some(swarm) = swarm {
-        let order = in_order(swarm.closure);
-        let (late, ahead) = order.split_at(5);
-        late.iter().for_each(|path| swarm.take_first(&[*path]));
-        swarm.take_first(ahead);
-        swarm.wait_for_all();
+fn a_swarm_alone_is_fetched_from_ahead_after_it_was_late() {
+    let test = "a_swarm_alone_is_fetched_from_ahead_after_it_was_late";
+    let Some(channel) = Channel::small(test, &[]) else {
+        return;
+    };
+    let slow = channel.seedbox("seedbox").upload_limit("150kB/s");
+    let seedbox = Node::start(&slow);
+    seedbox.wait_for_offer(channel.closure.paths.len());
+    let agent = Node::start(&channel.agent("agent").peer(seedbox.peer));
+    let order = in_order(channel.closure);
+    let (late, ahead) = order.split_at(5);
+    for path in late {
+        take_first(&channel, &agent, &[*path]);
     }
+    slow.upload_limit("10GB/s").write();
+    seedbox.hang_up();
+    take_first(&channel, &agent, ahead);
+    wait_until_all_is_kept(&channel, &agent);
 }
 
 #[test]
