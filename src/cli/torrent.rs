@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::payload;
+use crate::runtime::{Readers, write_new};
 use crate::torrent::{Magnet, Metainfo};
 
 use super::args::TorrentArgs;
@@ -41,8 +42,8 @@ fn write(args: &TorrentArgs) -> Result<(), Failure> {
             .write_all(&encoded)
             .map_err(Failure::failed);
     }
-    let written = std::fs::write(&output, encoded);
-    written
+    // A client that reads the one before, while it is made again, reads it whole.
+    write_new(&output, &encoded, Readers::Everybody)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", output.display())))?;
     println!("{magnet}");
     Ok(())

@@ -45,6 +45,7 @@ mod share_on_the_wire;
 mod shared_fetches;
 mod shim_answers;
 mod stock_clients;
+mod torrents;
 mod trackers;
 mod trust_over_time;
 mod upload_limits;

@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::manifest::Pointer;
+use crate::runtime::{Readers, write_new};
 use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
@@ -309,7 +310,8 @@ impl Dht {
             return;
         }
         let nodes: Vec<&str> = nodes.iter().take(KEPT_NODES).map(String::as_str).collect();
-        if let Err(error) = fs::write(&self.parts.kept, nodes.join("\n") + "\n") {
+        let text = nodes.join("\n") + "\n";
+        if let Err(error) = write_new(&self.parts.kept, text.as_bytes(), Readers::Owner) {
             tracing::debug!(path = %self.parts.kept.display(), %error, "DHT nodes could not be kept");
         }
     }
