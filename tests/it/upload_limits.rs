@@ -84,6 +84,7 @@ fn each_address_has_a_limit_of_its_own() {
     assert!(elapsed < 3 * AT_LEAST, "{elapsed:?}");
 }
 
+const CHOKE: u8 = 0;
 const UNCHOKE: u8 = 1;
 const INTERESTED: u8 = 2;
 const REQUEST: u8 = 6;
@@ -185,6 +186,51 @@ fn whoever_has_to_wait_is_choked_until_its_turn() {
     let (_, choked) = one_more_gets_a_piece(&lone, &seedbox);
     assert!(choked);
     drop(busy);
+}
+
+/// A downloader keeps requests on the way, and has one more for each block that comes: choked in the middle of a piece it
+/// would hold a part of another, which it would have to fetch elsewhere once more.
+#[test]
+fn a_turn_ends_with_a_piece() {
+    let Some(lone) = LoneNar::new("a_turn_ends_with_a_piece", SIZE) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit(SLOW));
+    seedbox.wait_for_offer(1);
+    let info = &lone.payload.info;
+    let first = frames(info, 0..1, REQUEST);
+    let (mut peer, unchoked) = meet(&lone, &seedbox, 2);
+    assert!(unchoked);
+    peer.0.write_all(&first).unwrap();
+    let enough = frames(info, 0..3, REQUEST);
+    let others = (3..2 + 2 * MAY_ASK).map(|host| {
+        let (mut other, unchoked) = meet(&lone, &seedbox, host);
+        match unchoked {
+            true => other.0.write_all(&enough).unwrap(),
+            false => other.send(INTERESTED, &[]).unwrap(),
+        }
+        other
+    });
+    let _others: Vec<RawPeer> = others.collect();
+    let in_a_piece = info.piece_len(0).div_ceil(BLOCK) as usize;
+    let rest = frames(info, 1..info.piece_count(), REQUEST);
+    let mut rest = rest.chunks_exact(first.len() / in_a_piece);
+    let (mut asked, mut came, mut choked) = (in_a_piece, 0, false);
+    while came < asked {
+        match peer.next().unwrap().0 {
+            CHOKE => choked = true,
+            PIECE => {
+                came += 1;
+                if let Some(request) = rest.next().filter(|_| !choked) {
+                    peer.0.write_all(request).unwrap();
+                    asked += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(choked, "it got everything: {came} blocks");
+    assert_eq!(came % in_a_piece, 0, "{came}");
 }
 
 /// One that asks for everything and reads nothing of it has a slot and an invitation for a moment only.

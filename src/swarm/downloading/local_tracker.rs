@@ -17,6 +17,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::torrent::InfoHash;
@@ -39,6 +40,8 @@ const FEW_FIRST: usize = 6;
 const MORE_A_SECOND: f64 = 8.0;
 /// How often it is looked whether it may hear of more.
 const ROOM_CHECK: Duration = Duration::from_millis(250);
+/// In a crowd gossip has news all the time: what comes in between is found by the same look.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a running download knows.
 struct Known {
@@ -157,37 +160,53 @@ impl LocalTracker {
     /// Waits for peers that this download does not know yet.
     async fn news(&self, info_hash: InfoHash) -> Vec<SocketAddr> {
         let mut changes = self.sources.changes();
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let wait = async {
             loop {
+                look.tick().await;
                 let found = self.found.notified();
-                let known = self.downloads().get(&info_hash).map(|k| k.piece_count);
-                let Some(piece_count) = known else {
+                let Some(peers) = self.untold(&info_hash) else {
                     return Vec::new();
                 };
-                let candidates = self.sources.of(&info_hash, piece_count);
-                let waits = match self.downloads().get_mut(&info_hash) {
-                    None => return Vec::new(),
-                    Some(known) => {
-                        let mut fresh: Vec<SocketAddr> =
-                            known.fresh.drain(..).chain(candidates).collect();
-                        fresh.retain(|peer| !known.told.contains(peer));
-                        let waits = fresh.len();
-                        fresh.truncate(known.room());
-                        known.told.extend(&fresh);
-                        if !fresh.is_empty() {
-                            return fresh;
-                        }
-                        waits > 0 && known.told.len() < MAX_TOLD
-                    }
-                };
+                if !peers.is_empty() {
+                    return peers;
+                }
                 tokio::select! {
                     more = changes.changed() => if !more { return Vec::new() },
                     () = found => {}
-                    () = tokio::time::sleep(ROOM_CHECK), if waits => {}
+                    () = tokio::time::sleep(ROOM_CHECK), if self.is_slowed_down(&info_hash) => {}
                 }
             }
         };
         tokio::time::timeout(HOLD, wait).await.unwrap_or_default()
+    }
+
+    /// Peers that this download may hear of now, and was not told of; `None` when it has ended.
+    fn untold(&self, info_hash: &InfoHash) -> Option<Vec<SocketAddr>> {
+        let piece_count = {
+            let downloads = self.downloads();
+            let known = downloads.get(info_hash)?;
+            if known.room() == 0 {
+                return Some(Vec::new());
+            }
+            known.piece_count
+        };
+        let candidates = self.sources.of(info_hash, piece_count);
+        let mut downloads = self.downloads();
+        let known = downloads.get_mut(info_hash)?;
+        let mut fresh: Vec<SocketAddr> = known.fresh.drain(..).chain(candidates).collect();
+        fresh.retain(|peer| !known.told.contains(peer));
+        fresh.truncate(known.room());
+        known.told.extend(&fresh);
+        Some(fresh)
+    }
+
+    /// Whether it will be able to hear of more soon.
+    fn is_slowed_down(&self, info_hash: &InfoHash) -> bool {
+        let downloads = self.downloads();
+        let known = downloads.get(info_hash);
+        known.is_some_and(|known| known.room() == 0 && known.told.len() < MAX_TOLD)
     }
 
     fn downloads(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Known>> {

@@ -1,10 +1,11 @@
 //! The downloaders of one payload as its seeder sees them: who has which pieces, whom to show which, who is where.
 //!
 //! **Super-seeding** (BEP 16). A seeder that is alone, or nearly, shows each downloader a few pieces at a time, the
-//! rarest first, and the next ones when another downloader has got them: so each piece leaves it once or twice, and the
-//! downloaders have something to trade. One that has all it was shown, and waits, is shown more, twice as many each time
-//! until what it has spreads again: a crowd that does not trade is not held back. A single downloader is shown enough
-//! never to wait. When enough others have it all, as this seeder has seen or heard, newcomers see everything.
+//! rarest first and none to more than two, and the next ones when another downloader has got them: so each piece leaves
+//! it once or twice, and the downloaders have something to trade. One that has all it was shown, and waits, is shown
+//! more, twice as many each time until what it has spreads again: a crowd that does not trade is not held back. A single
+//! downloader is shown enough never to wait. When enough others have it all, as this seeder has seen or heard, newcomers
+//! see everything.
 //!
 //! Nothing here does I/O: `Crowds` owns these, and its lines (connections) act on `News`.
 
@@ -23,6 +24,8 @@ use super::rarity::Rarity;
 
 /// Pieces shown at a time while they spread: measured best with 256 KiB pieces at 20 to 40 Mbit/s.
 const FEW: usize = 3;
+/// Members that see the same piece before anybody waits: of a payload with few pieces, each would go to many otherwise.
+const SHOWN_TO: u16 = 2;
 /// The most that are shown at a time to one that waits.
 const MANY: usize = 64;
 /// What a single downloader sees ahead: 8 MiB, more than fits into any link.
@@ -188,7 +191,7 @@ impl Crowd {
             return;
         }
         let more = member.window;
-        self.show_up_to(who, usize::MAX, more);
+        self.show_up_to(who, usize::MAX, more, u16::MAX);
     }
 
     /// Where the member is reached, and whether this connection of it wants to know of others.
@@ -261,12 +264,15 @@ impl Crowd {
     }
 
     fn show(&mut self, who: Who) {
-        let open = if self.downloaders() < 2 { ALONE } else { FEW };
-        self.show_up_to(who, open, MANY);
+        let (open, shown_to) = match self.downloaders() < 2 {
+            true => (ALONE, u16::MAX),
+            false => (FEW, SHOWN_TO),
+        };
+        self.show_up_to(who, open, MANY, shown_to);
     }
 
-    /// Shows until `open` pieces are open, but at most `more`.
-    fn show_up_to(&mut self, who: Who, open: usize, more: usize) {
+    /// Shows until `open` pieces are open, but at most `more`, and none that as many as `shown_to` see already.
+    fn show_up_to(&mut self, who: Who, open: usize, more: usize, shown_to: u16) {
         let alone = self.downloaders() < 2;
         for _ in 0..more {
             let Some(member) = self.members.get(&who) else {
@@ -275,8 +281,9 @@ impl Crowd {
             if member.open.len() >= open || !member.paced() {
                 return;
             }
-            let mut hidden =
-                (0..self.piece_count).filter(|p| !member.has.get(*p) && !member.shown.get(*p));
+            let mut hidden = (0..self.piece_count)
+                .filter(|p| !member.has.get(*p) && !member.shown.get(*p))
+                .filter(|p| self.rarity.shown(*p) < shown_to);
             let next = match alone {
                 true => hidden.next(),
                 false => self.rarity.rarest(hidden),

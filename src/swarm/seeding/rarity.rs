@@ -29,6 +29,11 @@ impl Rarity {
         self.shown[piece as usize] += 1;
     }
 
+    /// To how many downloaders it was shown.
+    pub fn shown(&self, piece: u32) -> u16 {
+        self.shown[piece as usize]
+    }
+
     /// A downloader is gone with what it had; what was shown to it may be lost.
     pub fn left(&mut self, has: &Bitfield, shown: &Bitfield) {
         for piece in 0..has.piece_count() {

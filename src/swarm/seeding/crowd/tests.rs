@@ -98,6 +98,24 @@ fn a_crowd_sees_different_pieces_and_more_when_they_have_spread() {
 }
 
 #[test]
+fn of_few_pieces_none_is_shown_to_many() {
+    let mut scene = Scene::new();
+    scene.crowd = Crowd::new(4, 0);
+    let seen = [1, 2, 3, 4, 5].map(|i| scene.join(i));
+    for piece in 0..4 {
+        let seen = seen
+            .iter()
+            .filter(|(_, _, seen)| seen.as_ref().unwrap().get(piece));
+        assert_eq!(seen.count(), usize::from(SHOWN_TO));
+    }
+    // Whoever was shown nothing gets it from the others, or after a while from here.
+    let (who, line, nothing) = &seen[4];
+    assert_eq!(nothing.as_ref().unwrap().ones(), 0);
+    scene.crowd.waited(*who);
+    assert_eq!(scene.crowd.news(*who, *line, scene.now).shown.len(), 4);
+}
+
+#[test]
 fn one_that_has_all_it_sees_and_waits_sees_more_until_its_pieces_spread() {
     let mut scene = Scene::new();
     let (other, _, _) = scene.join(1);

@@ -57,7 +57,7 @@ impl Upload<'_> {
 
     /// Answers one request, or waits for the turn to do so.
     pub(super) async fn answer(&mut self, info: &InfoDict) -> Result<(), SeederError> {
-        if self.turn.is_long() && self.seeder.invitations.are_waited_for() {
+        if self.has_had_its_turn() {
             self.choke();
         }
         if !self.turn.goes_on(&self.seeder.slots) {
@@ -75,6 +75,8 @@ impl Upload<'_> {
         let end = begin + request.length;
         let block = piece.slice(begin as usize..end as usize);
         self.piece = Some((index, piece));
+        self.between_pieces = end == info.piece_len(index);
+        self.given += block.len();
         self.turn.sent(block.len());
         self.seeder.invitations.gave(self.want(), block.len());
         // A few bytes of each piece would make us encode everything for next to nothing. Only the last block is short.
@@ -134,7 +136,7 @@ impl Upload<'_> {
             self.choke.release();
             self.works(false);
             self.heard = Instant::now();
-            if self.seeder.invitations.are_waited_for() {
+            if self.has_had_its_turn() {
                 self.choke();
             }
         }

@@ -1,4 +1,8 @@
 //! Whether the peer may ask for pieces (BEP 3): while nobody has to wait, or when it is invited, until it was served.
+//!
+//! Its turn ends with a piece. A peer keeps as many requests on the way as it was told to, in a crowd those of one piece:
+//! choked right after the last block of a piece, it has asked for all of the next one, which it still gets. Choked in the
+//! middle of one, it would keep a part of the next that it could not go on with, and fetch all of that elsewhere.
 
 use std::future::pending;
 
@@ -9,6 +13,7 @@ use crate::swarm::protocol::{Program, messages};
 use crate::swarm::seeding::invitations::{Invitation, Want};
 
 use super::Upload;
+use super::slot_turn::TURN_BYTES;
 
 /// After so long an invitation that was not taken up goes to somebody else as well: the peer is getting it elsewhere, as
 /// a rule. It may still ask.
@@ -30,6 +35,10 @@ impl Choke {
 
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Open(_))
+    }
+
+    pub fn is_invited(&self) -> bool {
+        matches!(self, Self::Open(Some(_)))
     }
 
     /// Resolves when it is its turn to ask; never where it does not wait for that. Meanwhile an invitation may lapse.
@@ -103,10 +112,19 @@ impl Upload<'_> {
         }
     }
 
-    /// It has had its turn: others are waiting. What it has asked already is still answered, because librqbit does not
-    /// ask again.
+    /// Whether its turn is over, if others wait for theirs. One that never asks for the end of a piece cannot put that
+    /// off for ever.
+    pub(super) fn has_had_its_turn(&self) -> bool {
+        let over = self.turn.is_long() || !self.choke.is_invited();
+        let most = TURN_BYTES + self.offer.piece_length as usize;
+        (over && self.between_pieces || self.given >= most)
+            && self.seeder.invitations.are_waited_for()
+    }
+
+    /// It has had its turn. What it has asked already is still answered, because librqbit does not ask again.
     pub(super) fn choke(&mut self) {
         if self.choke.is_open() {
+            self.given = 0;
             messages::put_choke(&mut self.out);
             self.choke = Choke::Choked;
             // One that is still being served could not take an invitation up.

@@ -37,7 +37,7 @@ use choke::Choke;
 use metadata::Metadata;
 use requests::Requests;
 use slot_turn::{SlotTurn, TURN_TIME};
-use telling::{CROWD_REQUEST_QUEUE, REQUEST_QUEUE};
+use telling::{REQUEST_QUEUE, crowd_request_queue};
 use waits::{at, changed, changed_line, has_news};
 
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone. Where places are scarce it goes
@@ -72,6 +72,9 @@ pub struct Upload<'a> {
     /// What it waits for, and whether anything came since it last waited for nothing.
     requests: Requests,
     busy: bool,
+    /// Bytes that it was sent since it may ask, and whether the last of them ended a piece.
+    given: usize,
+    between_pieces: bool,
     heard: Instant,
     wrote: Instant,
     program: Program,
@@ -136,7 +139,7 @@ impl<'a> Upload<'a> {
                     .crowds
                     .join(offer.info_hash, offer.piece_count(), who, joining);
             if !joining.whole || joined.news().crowded {
-                reqq = CROWD_REQUEST_QUEUE;
+                reqq = crowd_request_queue(&offer);
             }
             (line, seen) = (Some(joined), sees);
         }
@@ -152,6 +155,8 @@ impl<'a> Upload<'a> {
             have,
             requests: Requests::default(),
             busy: false,
+            given: 0,
+            between_pieces: true,
             heard: Instant::now(),
             wrote: Instant::now(),
             program,

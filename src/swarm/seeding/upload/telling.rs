@@ -5,11 +5,17 @@ use crate::swarm::protocol::messages::{self, OurHello};
 use crate::torrent::Bitfield;
 
 use super::Upload;
+use crate::swarm::seeding::offer::Offer;
 
 /// Requests that a peer may have waiting at us: enough to fill 100 Mbit/s at 300 ms.
 pub const REQUEST_QUEUE: u32 = 250;
+/// What every client asks for at a time.
+const BLOCK: u32 = 16 * 1024;
+
 /// The same in a crowd: one piece. More would be asked twice, of us and of whoever got it meanwhile.
-pub const CROWD_REQUEST_QUEUE: u32 = 16;
+pub fn crowd_request_queue(offer: &Offer) -> u32 {
+    (offer.piece_length / BLOCK).clamp(1, REQUEST_QUEUE)
+}
 
 impl Upload<'_> {
     pub(super) fn put_have(&mut self, have: &Bitfield) {
@@ -59,8 +65,9 @@ impl Upload<'_> {
             messages::put_peers(&mut self.out, id, &news.peers);
         }
         // BEP 10 lets it be said again; only of our own program it is known that it listens.
-        if news.crowded && self.reqq != CROWD_REQUEST_QUEUE && self.program == Program::Narswarm {
-            self.reqq = CROWD_REQUEST_QUEUE;
+        let few = crowd_request_queue(&self.offer);
+        if news.crowded && self.reqq != few && self.program == Program::Narswarm {
+            self.reqq = few;
             self.put_hello();
         }
     }
