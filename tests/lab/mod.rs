@@ -3,6 +3,7 @@
 #![allow(unused_imports, reason = "each test file uses its part")]
 
 mod hosts;
+mod mount;
 mod narswarm;
 mod need;
 mod nix;
@@ -10,6 +11,7 @@ mod place;
 mod publication;
 
 pub use hosts::{Hosts, Way};
+pub use mount::Mount;
 pub use narswarm::{Outcome, PROGRAM, narswarm};
 pub use need::{Need, is_installed, is_root};
 pub use nix::{Nix, make_writable, store_path};

@@ -12,7 +12,7 @@ use crate::binary_cache::shim_url;
 use crate::chroot_store::{ChrootStore, StoredPath};
 use crate::content;
 use crate::hosts::{Hosts, Link};
-use crate::lab::Place;
+use crate::lab::{Mount, Place};
 use crate::node_process::{Connection, NodeProcess};
 use crate::random;
 use crate::release::Release;
@@ -30,6 +30,8 @@ const PORT: u16 = 6881;
 const LARGE: u64 = 100_000_000;
 const CLOSURE_PATHS: usize = 150;
 const CLOSURE_BYTES: u64 = 300_000_000;
+/// For the states of one round.
+const MEMORY: &str = "size=3g";
 /// As many NARs as Nix takes at a time, from 2.26 on.
 const PARALLEL: usize = 16;
 
@@ -58,6 +60,7 @@ fn crowds(store: &ChrootStore, place: &Path, what: &str) -> Value {
             format!("content: {what}; payloads of {:.1} MB", payload as f64 / 1e6),
             format!("origin: a seedbox with the payload files, {ORIGIN_UP} Mbit/s up, {DOWN} down"),
             format!("agents: {AGENT_UP} Mbit/s up, {DOWN} down; they know the origin's address and nothing else; all ask in the same moment"),
+            "states in memory: each machine has a disk of its own, these would share one".to_owned(),
             "bound: the best that any crowd could do, max(F/u_s, F/d, N F/(u_s + sum u)), headers not counted".to_owned(),
             format!("median of {ROUNDS} rounds (smallest to largest); of each round the median agent counts, the last one stands beside"),
         ],
@@ -77,6 +80,7 @@ fn crowds(store: &ChrootStore, place: &Path, what: &str) -> Value {
         for round in 0..ROUNDS {
             let place = place.join(format!("crowd-{n}-{round}"));
             std::fs::create_dir(&place).unwrap();
+            let _memory = Mount::tmpfs(&place, MEMORY);
             crowd.run(n, &store.paths, &release, &place, payload);
         }
         let bound = bound(n, payload);

@@ -13,7 +13,6 @@ mod http_client;
 mod http_server;
 mod librqbit_client;
 mod lone_nar;
-mod mount;
 mod node;
 mod node_config;
 mod poll;
@@ -35,7 +34,6 @@ pub use forgery::{Forgery, bytes_at, install, with_number};
 pub use http_client::{Response, get, head, request, request_in};
 pub use http_server::{Answer, HttpServer};
 pub use lone_nar::LoneNar;
-pub use mount::Mount;
 pub use node::Node;
 pub use node_config::NodeConfig;
 pub use poll::wait_for;
@@ -44,8 +42,8 @@ pub use raw_peer::{RawPeer, host as raw_host};
 pub use scratch::Scratch;
 pub use scripted_peer::{Manner, ScriptedPeer, payload_of};
 pub use shared::{
-    Hosts, Keys, Need, Nix, Outcome, PROGRAM, Place, Publication, Release, Way, make_writable,
-    narswarm,
+    Hosts, Keys, Mount, Need, Nix, Outcome, PROGRAM, Place, Publication, Release, Way,
+    make_writable, narswarm,
 };
 pub use stock_client::{PORT, Stock, StockClient};
 pub use substitution::Substitution;

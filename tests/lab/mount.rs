@@ -1,5 +1,7 @@
 //! A file system of its own for a directory; it goes away with the value.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
