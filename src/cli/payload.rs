@@ -1,5 +1,6 @@
 //! `narswarm payload`: the canonical payload of an installed path, its NarHash verified.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,7 @@ fn write(args: &PayloadArgs) -> Result<(), Failure> {
     }
     let failed =
         |error: io::Error| Failure::failed(format!("cannot write {}: {error}", output.display()));
-    let mut file = NewFile::create(&output).map_err(failed)?;
+    let mut file = new_output(&output).map_err(failed)?;
     let described = describe(&path, |frame| file.write_all(frame))?;
     let kept = file.keep_as(&output, Readers::Everybody);
     kept.map_err(failed)?;
@@ -43,6 +44,15 @@ fn write(args: &PayloadArgs) -> Result<(), Failure> {
         described.info.info_hash()
     );
     Ok(())
+}
+
+/// The file that was asked for. A device, or a link like /dev/stdout, would be replaced by it.
+pub fn new_output(output: &Path) -> io::Result<NewFile> {
+    if fs::symlink_metadata(output).is_ok_and(|there| !there.is_file()) {
+        let why = "it is there and not a regular file; - is standard output";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    }
+    NewFile::create(output)
 }
 
 /// One pass over the NAR of an installed path. What is on disk must be what the database says.

@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::payload;
-use crate::runtime::{Readers, write_new};
+use crate::runtime::Readers;
 use crate::torrent::{Magnet, Metainfo};
 
 use super::args::TorrentArgs;
 use super::exit::Failure;
 use super::local_path::LocalPath;
-use super::payload::describe;
+use super::payload::{describe, new_output};
 
 pub async fn run(args: TorrentArgs) -> Result<(), Failure> {
     let work = tokio::task::spawn_blocking(move || write(&args));
@@ -43,7 +43,11 @@ fn write(args: &TorrentArgs) -> Result<(), Failure> {
             .map_err(Failure::failed);
     }
     // A client that reads the one before, while it is made again, reads it whole.
-    write_new(&output, &encoded, Readers::Everybody)
+    let written = new_output(&output).and_then(|mut file| {
+        file.write_all(&encoded)?;
+        file.keep_as(&output, Readers::Everybody)
+    });
+    written
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", output.display())))?;
     println!("{magnet}");
     Ok(())

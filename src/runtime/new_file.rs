@@ -20,12 +20,8 @@ pub enum Readers {
 pub struct NewFile(NamedTempFile);
 
 impl NewFile {
-    /// For a file that will be kept as `path`, where nothing is or a file: a device would be replaced by it.
+    /// For a file that will be kept as `path`.
     pub fn create(path: &Path) -> io::Result<Self> {
-        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-            let why = "it is there and not a regular file";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-        }
         let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
         Self::create_in(directory.unwrap_or(Path::new(".")))
     }
@@ -94,21 +90,5 @@ mod tests {
         fs::write(directory.path().join(".new-killed"), "half").unwrap();
         remove_leftovers(directory.path()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn only_a_file_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        for bytes in [b"first", b"other"] {
-            write_new(&path, bytes, Readers::Owner).unwrap();
-            assert_eq!(fs::read(&path).unwrap(), bytes);
-        }
-        let device = directory.path().join("device");
-        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
-        for other in [directory.path(), &device] {
-            let error = write_new(other, b"never", Readers::Owner).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{other:?}");
-        }
     }
 }

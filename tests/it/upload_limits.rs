@@ -202,16 +202,25 @@ fn a_turn_ends_with_a_piece() {
     let (mut peer, unchoked) = meet(&lone, &seedbox, 2);
     assert!(unchoked);
     peer.0.write_all(&first).unwrap();
+    // Half of the others wait; whoever may ask does so at once.
     let enough = frames(info, 0..3, REQUEST);
-    let others = (3..2 + 2 * MAY_ASK).map(|host| {
-        let (mut other, unchoked) = meet(&lone, &seedbox, host);
-        match unchoked {
-            true => other.0.write_all(&enough).unwrap(),
-            false => other.send(INTERESTED, &[]).unwrap(),
-        }
-        other
-    });
-    let _others: Vec<RawPeer> = others.collect();
+    for host in 3..2 + 2 * MAY_ASK {
+        let (mut other, mut unchoked) = meet(&lone, &seedbox, host);
+        other.send(INTERESTED, &[]).unwrap();
+        let enough = enough.clone();
+        // Ends with the seedbox.
+        thread::spawn(move || {
+            loop {
+                if unchoked && other.0.write_all(&enough).is_err() {
+                    return;
+                }
+                match other.next() {
+                    Ok((id, _)) => unchoked = id == UNCHOKE,
+                    Err(_) => return,
+                }
+            }
+        });
+    }
     let in_a_piece = info.piece_len(0).div_ceil(BLOCK) as usize;
     let rest = frames(info, 1..info.piece_count(), REQUEST);
     let mut rest = rest.chunks_exact(first.len() / in_a_piece);
@@ -231,6 +240,22 @@ fn a_turn_ends_with_a_piece() {
     }
     assert!(choked, "it got everything: {came} blocks");
     assert_eq!(came % in_a_piece, 0, "{came}");
+}
+
+/// Nor does one keep its turn for ever by asking for next to nothing, and never for the end of a piece.
+#[test]
+fn peers_that_never_end_a_piece_hold_up_nobody() {
+    let Some(lone) = LoneNar::new("peers_that_never_end_a_piece_hold_up_nobody", SIZE) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit(SLOW));
+    seedbox.wait_for_offer(1);
+    let a_byte = [0, 0, 1].map(u32::to_be_bytes).concat();
+    let request = [&[0, 0, 0, 13, REQUEST], &a_byte[..]].concat();
+    let busy = all_that_may_ask(&lone, &seedbox, &request.repeat(400));
+    let (_, choked) = one_more_gets_a_piece(&lone, &seedbox);
+    assert!(choked);
+    drop(busy);
 }
 
 /// One that asks for everything and reads nothing of it has a slot and an invitation for a moment only.

@@ -24,7 +24,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::manifest::Pointer;
-use crate::runtime::{Readers, write_new};
 use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
@@ -310,8 +309,7 @@ impl Dht {
             return;
         }
         let nodes: Vec<&str> = nodes.iter().take(KEPT_NODES).map(String::as_str).collect();
-        let text = nodes.join("\n") + "\n";
-        if let Err(error) = write_new(&self.parts.kept, text.as_bytes(), Readers::Owner) {
+        if let Err(error) = fs::write(&self.parts.kept, nodes.join("\n") + "\n") {
             tracing::debug!(path = %self.parts.kept.display(), %error, "DHT nodes could not be kept");
         }
     }

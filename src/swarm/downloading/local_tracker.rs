@@ -40,8 +40,9 @@ const FEW_FIRST: usize = 6;
 const MORE_A_SECOND: f64 = 8.0;
 /// How often it is looked whether it may hear of more.
 const ROOM_CHECK: Duration = Duration::from_millis(250);
-/// In a crowd gossip has news all the time: what comes in between is found by the same look.
+/// In a crowd gossip has news all the time: after a few looks, what comes in between is found by the same one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const QUICK_LOOKS: usize = 5;
 
 /// What a running download knows.
 struct Known {
@@ -70,6 +71,15 @@ impl Known {
         };
         may.min(MAX_TOLD).saturating_sub(self.told.len())
     }
+}
+
+/// What there is to tell a download.
+enum Untold {
+    Peers(Vec<SocketAddr>),
+    Nobody,
+    /// It is to be looked again in a while.
+    NoRoom,
+    Ended,
 }
 
 pub struct LocalTracker {
@@ -163,50 +173,48 @@ impl LocalTracker {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let wait = async {
-            loop {
-                look.tick().await;
-                let found = self.found.notified();
-                let Some(peers) = self.untold(&info_hash) else {
-                    return Vec::new();
-                };
-                if !peers.is_empty() {
-                    return peers;
+            for looks in 0.. {
+                if looks >= QUICK_LOOKS {
+                    look.tick().await;
                 }
+                let found = self.found.notified();
+                let waits = match self.untold(&info_hash) {
+                    Untold::Ended => break,
+                    Untold::Peers(peers) => return peers,
+                    Untold::Nobody => false,
+                    Untold::NoRoom => true,
+                };
                 tokio::select! {
-                    more = changes.changed() => if !more { return Vec::new() },
+                    more = changes.changed() => if !more { break },
                     () = found => {}
-                    () = tokio::time::sleep(ROOM_CHECK), if self.is_slowed_down(&info_hash) => {}
+                    () = tokio::time::sleep(ROOM_CHECK), if waits => {}
                 }
             }
+            Vec::new()
         };
         tokio::time::timeout(HOLD, wait).await.unwrap_or_default()
     }
 
-    /// Peers that this download may hear of now, and was not told of; `None` when it has ended.
-    fn untold(&self, info_hash: &InfoHash) -> Option<Vec<SocketAddr>> {
-        let piece_count = {
-            let downloads = self.downloads();
-            let known = downloads.get(info_hash)?;
-            if known.room() == 0 {
-                return Some(Vec::new());
-            }
-            known.piece_count
+    /// Takes the peers that this download may hear of now, and was not told of.
+    fn untold(&self, info_hash: &InfoHash) -> Untold {
+        let piece_count = match self.downloads().get(info_hash) {
+            None => return Untold::Ended,
+            Some(known) if known.room() == 0 => return Untold::NoRoom,
+            Some(known) => known.piece_count,
         };
         let candidates = self.sources.of(info_hash, piece_count);
         let mut downloads = self.downloads();
-        let known = downloads.get_mut(info_hash)?;
+        let Some(known) = downloads.get_mut(info_hash) else {
+            return Untold::Ended;
+        };
         let mut fresh: Vec<SocketAddr> = known.fresh.drain(..).chain(candidates).collect();
         fresh.retain(|peer| !known.told.contains(peer));
         fresh.truncate(known.room());
         known.told.extend(&fresh);
-        Some(fresh)
-    }
-
-    /// Whether it will be able to hear of more soon.
-    fn is_slowed_down(&self, info_hash: &InfoHash) -> bool {
-        let downloads = self.downloads();
-        let known = downloads.get(info_hash);
-        known.is_some_and(|known| known.room() == 0 && known.told.len() < MAX_TOLD)
+        match fresh.is_empty() {
+            true => Untold::Nobody,
+            false => Untold::Peers(fresh),
+        }
     }
 
     fn downloads(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Known>> {

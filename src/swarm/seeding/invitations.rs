@@ -1,8 +1,8 @@
 //! Who may ask: a choked peer (BEP 3) is free to get a piece elsewhere, one that has asked waits for it here.
 //!
 //! While few want something, everybody may ask at once. When many do, those come first whose NAR has left here least
-//! lately and is most wanted, to whoever has got least: they give it on, and the others of its crowd are mostly served
-//! by then. So a seeder hands out many NARs once each, each to another peer, and all their uplinks are of use.
+//! lately, to whoever has got least: they give it on, and the others of its crowd are mostly served by then. So a seeder
+//! hands out many NARs once each, each to another peer, and all their uplinks are of use.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -22,9 +22,6 @@ const COPY_COUNTS: f64 = 5.0;
 /// So does each MiB that the same address has got lately.
 const TURN_COUNTS: f64 = 1.0;
 const TURN: f64 = 1024.0 * 1024.0;
-/// A NAR that nobody else waits for lets others go first by so long; one that n wait for, by an n-th of it. Less than for
-/// a copy: what many want is not given to all of them.
-const ALONE_COUNTS: f64 = 2.0;
 /// Nobody waits longer than that for those who came later.
 const MOST: f64 = 15.0;
 /// What was given counts half after so long.
@@ -194,22 +191,14 @@ impl State {
             let same = |invited: &&Want| invited.address == peer.want.address;
             self.invited.values().filter(same).count() >= share
         };
-        let mut wanted: HashMap<InfoHash, u32> = HashMap::new();
-        for peer in &self.waiting {
-            *wanted.entry(peer.want.info_hash).or_default() += 1;
-        }
-        let rank = |peer: &Waiting| {
-            let yields = self.yields(&peer.want, wanted[&peer.want.info_hash]);
-            (greedy(peer), peer.since + yields)
-        };
+        let rank = |peer: &Waiting| (greedy(peer), peer.since + self.yields(&peer.want));
         let waiting = self.waiting.iter().enumerate();
         let (at, _) = waiting.min_by_key(|(_, peer)| rank(peer))?;
         Some(self.waiting.remove(at))
     }
 
-    /// How much longer than others it waits: for what was given lately, and for what is about to be; and where few want
-    /// the same.
-    fn yields(&self, want: &Want, wanted_by: u32) -> Duration {
+    /// How much longer than others it waits: for what was given lately, and for what is about to be.
+    fn yields(&self, want: &Want) -> Duration {
         let mut copies = self.copies.get(&want.info_hash);
         let mut bytes = self.bytes.get(&want.address);
         for other in self.invited.values() {
@@ -220,9 +209,7 @@ impl State {
                 bytes += other.turn();
             }
         }
-        let seconds =
-            copies * COPY_COUNTS + bytes / TURN * TURN_COUNTS + ALONE_COUNTS / f64::from(wanted_by);
-        Duration::from_secs_f64(seconds.min(MOST))
+        Duration::from_secs_f64((copies * COPY_COUNTS + bytes / TURN * TURN_COUNTS).min(MOST))
     }
 }
 
@@ -269,27 +256,6 @@ mod tests {
         drop((again, other));
         assert!(invitations.lock().invited.is_empty());
         assert!(invitations.at_once(want(1, 2)).is_some());
-    }
-
-    #[test]
-    fn what_many_want_goes_first_but_once() {
-        let invitations = Invitations::new(1);
-        let held = [(); PER_SLOT].map(|()| invitations.at_once(want(9, 9)));
-        let mut alone = invitations.ask(want(1, 1));
-        let mut crowd = [2, 3, 4].map(|host| invitations.ask(want(2, host)));
-        let mut held = held.into_iter();
-        drop(held.next());
-        assert!(alone.try_recv().is_err());
-        let invited = crowd
-            .iter_mut()
-            .filter_map(|waiting| waiting.try_recv().ok());
-        let invited: Vec<_> = invited.collect();
-        assert_eq!(invited.len(), 1);
-        drop(held.next());
-        assert!(
-            alone.try_recv().is_ok(),
-            "the others will get it from the first"
-        );
     }
 
     #[test]

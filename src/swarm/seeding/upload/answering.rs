@@ -75,8 +75,6 @@ impl Upload<'_> {
         let end = begin + request.length;
         let block = piece.slice(begin as usize..end as usize);
         self.piece = Some((index, piece));
-        self.between_pieces = end == info.piece_len(index);
-        self.given += block.len();
         self.turn.sent(block.len());
         self.seeder.invitations.gave(self.want(), block.len());
         // A few bytes of each piece would make us encode everything for next to nothing. Only the last block is short.
@@ -86,6 +84,7 @@ impl Upload<'_> {
             true => block.len(),
             false => block.len().max(LEAST_CHARGED),
         };
+        self.turn_end.gave(charged, end == info.piece_len(index));
         self.seeder.rates.wait(self.address, charged).await;
         messages::put_block(&mut self.out, index, begin, &block);
         let (counters, channel) = (&self.seeder.counters, &self.offer.channel);
@@ -139,6 +138,7 @@ impl Upload<'_> {
             if self.has_had_its_turn() {
                 self.choke();
             }
+            self.turn_end.rests();
         }
         self.invite();
     }

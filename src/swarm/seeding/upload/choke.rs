@@ -1,8 +1,4 @@
 //! Whether the peer may ask for pieces (BEP 3): while nobody has to wait, or when it is invited, until it was served.
-//!
-//! Its turn ends with a piece. A peer keeps as many requests on the way as it was told to, in a crowd those of one piece:
-//! choked right after the last block of a piece, it has asked for all of the next one, which it still gets. Choked in the
-//! middle of one, it would keep a part of the next that it could not go on with, and fetch all of that elsewhere.
 
 use std::future::pending;
 
@@ -13,7 +9,7 @@ use crate::swarm::protocol::{Program, messages};
 use crate::swarm::seeding::invitations::{Invitation, Want};
 
 use super::Upload;
-use super::slot_turn::TURN_BYTES;
+use super::turn_end::TurnEnd;
 
 /// After so long an invitation that was not taken up goes to somebody else as well: the peer is getting it elsewhere, as
 /// a rule. It may still ask.
@@ -112,19 +108,26 @@ impl Upload<'_> {
         }
     }
 
-    /// Whether its turn is over, if others wait for theirs. One that never asks for the end of a piece cannot put that
-    /// off for ever.
-    pub(super) fn has_had_its_turn(&self) -> bool {
-        let over = self.turn.is_long() || !self.choke.is_invited();
-        let most = TURN_BYTES + self.offer.piece_length as usize;
-        (over && self.between_pieces || self.given >= most)
-            && self.seeder.invitations.are_waited_for()
+    /// Whether it has had its turn, and others wait for theirs.
+    pub(super) fn has_had_its_turn(&mut self) -> bool {
+        let time_is_up = self.turn_end.is_overdue() || self.turn.is_long();
+        let due = self.choke.is_open()
+            && (time_is_up || !self.choke.is_invited())
+            && self.seeder.invitations.are_waited_for();
+        if !due {
+            self.turn_end.is_not_due();
+            return false;
+        }
+        let piece_length = self.offer.piece_length as usize;
+        self.turn_end.is_here(piece_length, Instant::now())
     }
 
     /// It has had its turn. What it has asked already is still answered, because librqbit does not ask again.
     pub(super) fn choke(&mut self) {
         if self.choke.is_open() {
-            self.given = 0;
+            self.turn_end = TurnEnd::default();
+            // librqbit takes a breath after each message, in which it asks for what may be asked for.
+            messages::put_keep_alive(&mut self.out);
             messages::put_choke(&mut self.out);
             self.choke = Choke::Choked;
             // One that is still being served could not take an invitation up.

@@ -9,6 +9,7 @@ mod metadata;
 mod requests;
 mod slot_turn;
 mod telling;
+mod turn_end;
 mod waits;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,6 +39,7 @@ use metadata::Metadata;
 use requests::Requests;
 use slot_turn::{SlotTurn, TURN_TIME};
 use telling::{REQUEST_QUEUE, crowd_request_queue};
+use turn_end::TurnEnd;
 use waits::{at, changed, changed_line, has_news};
 
 /// BEP 3 sends a keep-alive every two minutes; after this silence the peer is gone. Where places are scarce it goes
@@ -72,9 +74,7 @@ pub struct Upload<'a> {
     /// What it waits for, and whether anything came since it last waited for nothing.
     requests: Requests,
     busy: bool,
-    /// Bytes that it was sent since it may ask, and whether the last of them ended a piece.
-    given: usize,
-    between_pieces: bool,
+    turn_end: TurnEnd,
     heard: Instant,
     wrote: Instant,
     program: Program,
@@ -155,8 +155,7 @@ impl<'a> Upload<'a> {
             have,
             requests: Requests::default(),
             busy: false,
-            given: 0,
-            between_pieces: true,
+            turn_end: TurnEnd::default(),
             heard: Instant::now(),
             wrote: Instant::now(),
             program,
@@ -256,7 +255,7 @@ impl<'a> Upload<'a> {
                 () = sleep_until(self.wrote + KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
                     messages::put_keep_alive(&mut self.out);
                 }
-                () = tokio::time::sleep(ASKS_WITHIN), if hides && self.choke.is_open() => {
+                () = tokio::time::sleep(ASKS_WITHIN), if hides && (self.choke.is_open() || !self.interested) => {
                     hides = self.line.as_ref().is_some_and(Line::waited);
                 }
             }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::swarm::seeding::slots::{Slots, Turn};
 
 /// A slot is given up after so many bytes, or after so long, if others wait for one.
-pub const TURN_BYTES: usize = 1024 * 1024;
+const TURN_BYTES: usize = 1024 * 1024;
 pub const TURN_TIME: Duration = Duration::from_secs(1);
 
 /// None at first.

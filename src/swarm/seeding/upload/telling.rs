@@ -2,17 +2,17 @@
 
 use crate::swarm::protocol::Program;
 use crate::swarm::protocol::messages::{self, OurHello};
+use crate::swarm::seeding::offer::Offer;
 use crate::torrent::Bitfield;
 
 use super::Upload;
-use crate::swarm::seeding::offer::Offer;
 
 /// Requests that a peer may have waiting at us: enough to fill 100 Mbit/s at 300 ms.
 pub const REQUEST_QUEUE: u32 = 250;
 /// What every client asks for at a time.
 const BLOCK: u32 = 16 * 1024;
 
-/// The same in a crowd: one piece. More would be asked twice, of us and of whoever got it meanwhile.
+/// The same in a crowd: one piece, if that is not more. More would be asked twice, of us and of whoever got it meanwhile.
 pub fn crowd_request_queue(offer: &Offer) -> u32 {
     (offer.piece_length / BLOCK).clamp(1, REQUEST_QUEUE)
 }
