@@ -252,9 +252,13 @@ fn peers_that_never_end_a_piece_hold_up_nobody() {
     seedbox.wait_for_offer(1);
     let a_byte = [0, 0, 1].map(u32::to_be_bytes).concat();
     let request = [&[0, 0, 0, 13, REQUEST], &a_byte[..]].concat();
-    let busy = all_that_may_ask(&lone, &seedbox, &request.repeat(400));
+    let count = 400;
+    let busy = all_that_may_ask(&lone, &seedbox, &request.repeat(count));
     let (_, choked) = one_more_gets_a_piece(&lone, &seedbox);
     assert!(choked);
+    let bytes = seedbox.bytes("uploaded") - u64::from(lone.payload.info.piece_len(0));
+    let all = u64::from(MAY_ASK) * count as u64;
+    assert!(bytes < all / 2, "it had to wait for {bytes} of {all}");
     drop(busy);
 }
 
