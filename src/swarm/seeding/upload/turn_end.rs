@@ -15,8 +15,8 @@ const PUT_OFF: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub struct TurnEnd {
-    /// Whether the last block ended a piece, since it began to ask.
-    between_pieces: bool,
+    /// Whether the last block ended a piece; none before it was given any.
+    ended_piece: Option<bool>,
     /// Since its time was up: when that was, and what it was charged for.
     overdue: Option<(Instant, usize)>,
 }
@@ -24,7 +24,7 @@ pub struct TurnEnd {
 impl TurnEnd {
     /// A block was given.
     pub fn gave(&mut self, charged: usize, ends_piece: bool) {
-        self.between_pieces = ends_piece;
+        self.ended_piece = Some(ends_piece);
         if let Some((_, bytes)) = &mut self.overdue {
             *bytes += charged;
         }
@@ -32,7 +32,7 @@ impl TurnEnd {
 
     /// It asks for nothing: the next piece that it asks for is another matter.
     pub fn rests(&mut self) {
-        self.between_pieces = false;
+        self.ended_piece = None;
     }
 
     /// Whether its time was up before.
@@ -43,10 +43,12 @@ impl TurnEnd {
     /// Its time is up, and somebody waits. Returns whether its turn ends here.
     pub fn is_here(&mut self, piece_length: usize, now: Instant) -> bool {
         let (since, bytes) = self.overdue.get_or_insert((now, 0));
-        self.between_pieces
-            || piece_length > LARGEST
-            || *bytes >= piece_length
-            || now.duration_since(*since) >= PUT_OFF
+        self.ended_piece.is_some_and(|ended| {
+            ended
+                || piece_length > LARGEST
+                || *bytes >= piece_length
+                || now.duration_since(*since) >= PUT_OFF
+        })
     }
 
     /// Its time is not up, or nobody waits.
@@ -72,6 +74,8 @@ mod tests {
         assert!(end.is_here(PIECE, now));
         end.rests();
         assert!(!end.is_here(PIECE, now));
+        assert!(!end.is_here(LARGEST + 1, now));
+        end.gave(BLOCK, false);
         assert!(
             end.is_here(LARGEST + 1, now),
             "of which a part is asked for"
