@@ -10,7 +10,7 @@ use std::{
 
 use narswarm::torrent::InfoDict;
 
-use crate::lab::{LoneNar, Node, RawPeer, raw_host, wait_for};
+use crate::lab::{LoneNar, Node, NodeConfig, RawPeer, raw_host, wait_for};
 
 const SIZE: u64 = 3_000_000;
 /// What every client asks for at a time.
@@ -19,6 +19,21 @@ const SLOW: &str = "500kB/s";
 /// Half a megabyte may leave at once, the rest takes 5 s.
 const AT_LEAST: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A NAR, and a seedbox with these settings that offers it.
+fn seedbox_with(
+    test: &str,
+    settings: impl FnOnce(NodeConfig) -> NodeConfig,
+) -> Option<(LoneNar, Node)> {
+    let lone = LoneNar::new(test, SIZE)?;
+    let seedbox = Node::start(&settings(lone.seedbox("seedbox")));
+    seedbox.wait_for_offer(1);
+    Some((lone, seedbox))
+}
+
+fn slow(seedbox: NodeConfig) -> NodeConfig {
+    seedbox.upload_limit(SLOW)
+}
 
 /// How long a whole payload takes.
 fn download(lone: &LoneNar, seedbox: &Node, host: u8) -> Duration {
@@ -63,11 +78,11 @@ fn the_hours_limit_holds_until_a_reload_and_what_was_given_is_remembered() {
 
 #[test]
 fn each_address_has_a_limit_of_its_own() {
-    let Some(lone) = LoneNar::new("each_address_has_a_limit_of_its_own", SIZE) else {
+    let Some((lone, seedbox)) = seedbox_with("each_address_has_a_limit_of_its_own", |seedbox| {
+        seedbox.peer_upload_limit(SLOW)
+    }) else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").peer_upload_limit(SLOW));
-    seedbox.wait_for_offer(1);
     let start = Instant::now();
     thread::scope(|threads| {
         let hosts = [2, 3, 4].map(|host| {
@@ -109,11 +124,11 @@ fn frames(info: &InfoDict, pieces: Range<u32>, id: u8) -> Vec<u8> {
 /// Another was faster: what is taken back before it was sent is not sent.
 #[test]
 fn what_a_peer_takes_back_is_not_sent() {
-    let Some(lone) = LoneNar::new("what_a_peer_takes_back_is_not_sent", SIZE) else {
+    let Some((lone, seedbox)) =
+        seedbox_with("what_a_peer_takes_back_is_not_sent", |seedbox| seedbox)
+    else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox"));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info.info_hash()).unwrap();
     let asked = frames(info, 0..4, REQUEST);
@@ -174,11 +189,10 @@ fn meet(lone: &LoneNar, seedbox: &Node, host: u8) -> (RawPeer, bool) {
 /// A peer that is choked is free to go elsewhere: it learns when its turn has come.
 #[test]
 fn whoever_has_to_wait_is_choked_until_its_turn() {
-    let Some(lone) = LoneNar::new("whoever_has_to_wait_is_choked_until_its_turn", SIZE) else {
+    let Some((lone, seedbox)) = seedbox_with("whoever_has_to_wait_is_choked_until_its_turn", slow)
+    else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit(SLOW));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     // Each more than what may leave at once: they wait for the rate. In one write, so that nobody is done in between.
     let requests = frames(info, 0..4, REQUEST);
@@ -192,11 +206,9 @@ fn whoever_has_to_wait_is_choked_until_its_turn() {
 /// would hold a part of another, which it would have to fetch elsewhere once more.
 #[test]
 fn a_turn_ends_with_a_piece() {
-    let Some(lone) = LoneNar::new("a_turn_ends_with_a_piece", SIZE) else {
+    let Some((lone, seedbox)) = seedbox_with("a_turn_ends_with_a_piece", slow) else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit(SLOW));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let first = frames(info, 0..1, REQUEST);
     let (mut peer, unchoked) = meet(&lone, &seedbox, 2);
@@ -245,11 +257,10 @@ fn a_turn_ends_with_a_piece() {
 /// Nor does one keep its turn for ever by asking for next to nothing, and never for the end of a piece.
 #[test]
 fn peers_that_never_end_a_piece_hold_up_nobody() {
-    let Some(lone) = LoneNar::new("peers_that_never_end_a_piece_hold_up_nobody", SIZE) else {
+    let Some((lone, seedbox)) = seedbox_with("peers_that_never_end_a_piece_hold_up_nobody", slow)
+    else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit(SLOW));
-    seedbox.wait_for_offer(1);
     let a_byte = [0, 0, 1].map(u32::to_be_bytes).concat();
     let request = [&[0, 0, 0, 13, REQUEST], &a_byte[..]].concat();
     let count = 400;
@@ -265,11 +276,11 @@ fn peers_that_never_end_a_piece_hold_up_nobody() {
 /// One that asks for everything and reads nothing of it has a slot and an invitation for a moment only.
 #[test]
 fn peers_that_do_not_read_hold_up_nobody() {
-    let Some(lone) = LoneNar::new("peers_that_do_not_read_hold_up_nobody", SIZE) else {
+    let Some((lone, seedbox)) =
+        seedbox_with("peers_that_do_not_read_hold_up_nobody", |seedbox| seedbox)
+    else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox"));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let stalled = all_that_may_ask(
         &lone,

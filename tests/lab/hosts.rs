@@ -57,7 +57,7 @@ impl Hosts {
         ip(&["netns", "add", &switch]);
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
         ip(&["-n", &switch, "link", "set", "br0", "up"]);
-        // The bridge is a wire: no packet is shown to rules that are not there. Nor is it where this cannot be said.
+        // The bridge is a wire: no packet is shown to rules that are not there. Not every kernel has the switch.
         let _ = hosts.bridge().run(|| fs::write(FILTERS, "0"));
         for k in 1..=count {
             hosts.add(k);

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{Counters, Meter};
 use crate::swarm::payloads::PartFile;
-use crate::swarm::protocol::PeerId;
+use crate::swarm::protocol::{PeerId, REQUEST_WINDOW};
 use crate::swarm::share::SharePolicy;
 use crate::torrent::{InfoDict, InfoHash, Metainfo};
 
@@ -34,8 +34,6 @@ use super::witness::Witness;
 const DISK_PERMITS: usize = 64;
 /// Torrents whose first check may run at once: it only reads what a part file holds.
 const PARALLEL_CHECKS: usize = 32;
-/// Requests in flight per peer. 16 KiB each: 2 MiB fill 100 Mbit/s at 160 ms.
-const REQUEST_WINDOW: usize = 128;
 /// How often it is looked at who delivers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,7 +122,7 @@ impl Engine {
             peer_opts: Some(PeerConnectionOptions {
                 connect_timeout: Some(CONNECT_TIMEOUT),
                 read_write_timeout: Some(PEER_SILENCE),
-                max_request_window: Some(REQUEST_WINDOW),
+                max_request_window: Some(REQUEST_WINDOW as usize),
                 ..PeerConnectionOptions::default()
             }),
             storage_factory: Some(PartStorageFactory::boxed(part.clone(), self.meter.clone())),

@@ -239,6 +239,27 @@ mod tests {
         String::from_utf8_lossy(&response.bytes().await.unwrap()).into_owned()
     }
 
+    /// Nothing else wakes it: its room grows with time.
+    #[tokio::test]
+    async fn a_small_download_hears_of_few_and_soon_of_more() {
+        let place = tempfile::tempdir().unwrap();
+        let (peers, gossip) = gossip::lab::alone(place.path());
+        let sources = Arc::new(Sources::new(peers.clone(), gossip));
+        let tracker = LocalTracker::start(sources, CancellationToken::new())
+            .await
+            .unwrap();
+        for host in 1..=20 {
+            peers.add(([192, 0, 2, host], 6881).into(), PeerOrigin::Config);
+        }
+        let info_hash = InfoHash::from_bytes([0xfe; 20]);
+        assert_eq!(tracker.begin(info_hash, 1).len(), FEW_FIRST);
+        assert!(matches!(tracker.untold(&info_hash), Untold::NoRoom));
+        let more = tokio::time::timeout(HOLD / 2, tracker.news(info_hash)).await;
+        assert!((1..20 - FEW_FIRST).contains(&more.unwrap().len()));
+        tracker.forget(&info_hash);
+        assert!(matches!(tracker.untold(&info_hash), Untold::Ended));
+    }
+
     #[tokio::test]
     async fn an_answer_waits_for_a_new_peer() {
         let place = tempfile::tempdir().unwrap();

@@ -10,5 +10,5 @@ mod wire;
 
 pub use incoming::{Incoming, IncomingError};
 pub use peer_id::{PeerId, Program};
-pub use request::Request;
+pub use request::{BLOCK, REQUEST_WINDOW, Request};
 pub use wire::{MAX_REQUEST, PeerHello, PeerMessage, PeerReader, WireError};

@@ -269,7 +269,7 @@ impl Crowd {
             false => (FEW, SHOWN_TO),
         };
         self.show_up_to(who, open, MANY, shown_to);
-        // A stock client that sees nothing that it lacks does not even say that it wants something.
+        // A stock client that sees nothing does not even say that it wants something.
         if self.members.get(&who).is_some_and(|m| m.shown.ones() == 0) {
             self.show_up_to(who, 1, 1, u16::MAX);
         }

@@ -4,15 +4,15 @@ use std::pin::pin;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::swarm::protocol::{MAX_REQUEST, Request, messages};
+use crate::swarm::protocol::{BLOCK, MAX_REQUEST, Request, messages};
 use crate::swarm::seeding::seeder::SeederError;
 use crate::torrent::InfoDict;
 
 use super::slot_turn::SlotTurn;
 use super::{KEEP_ALIVE, Upload, WRITE_BATCH};
 
-/// What a request for less than that counts for, unless it is for the rest of a piece: every client asks for 16 KiB.
-const LEAST_CHARGED: usize = 16 * 1024;
+/// What a request for less than that counts for, unless it is for the rest of a piece.
+const LEAST_CHARGED: usize = BLOCK as usize;
 
 impl Upload<'_> {
     pub(super) fn is_asked(

@@ -110,16 +110,11 @@ impl Upload<'_> {
 
     /// Whether it has had its turn, and others wait for theirs.
     pub(super) fn has_had_its_turn(&mut self) -> bool {
-        let time_is_up = self.turn_end.is_overdue() || self.turn.is_long();
-        let due = self.choke.is_open()
-            && (time_is_up || !self.choke.is_invited())
-            && self.seeder.invitations.are_waited_for();
-        if !due {
-            self.turn_end.is_not_due();
-            return false;
-        }
-        let piece_length = self.offer.piece_length as usize;
-        self.turn_end.is_here(piece_length, Instant::now())
+        let time_is_up =
+            self.turn_end.is_overdue() || self.turn.is_long() || !self.choke.is_invited();
+        let due = self.choke.is_open() && time_is_up && self.seeder.invitations.are_waited_for();
+        let piece_length = self.offer.piece_length;
+        self.turn_end.is_here(due, piece_length, Instant::now())
     }
 
     /// It has had its turn. What it has asked already is still answered, because librqbit does not ask again.

@@ -1,7 +1,7 @@
 //! What an upload tells its peer beside blocks: which pieces there are, who else there is, and what the info dict says.
 
-use crate::swarm::protocol::Program;
 use crate::swarm::protocol::messages::{self, OurHello};
+use crate::swarm::protocol::{BLOCK, Program};
 use crate::swarm::seeding::offer::Offer;
 use crate::torrent::Bitfield;
 
@@ -9,9 +9,6 @@ use super::Upload;
 
 /// Requests that a peer may have waiting at us: enough to fill 100 Mbit/s at 300 ms.
 pub const REQUEST_QUEUE: u32 = 250;
-/// What every client asks for at a time.
-const BLOCK: u32 = 16 * 1024;
-
 /// The same in a crowd: one piece, if that is not more. More would be asked twice, of us and of whoever got it meanwhile.
 pub fn crowd_request_queue(offer: &Offer) -> u32 {
     (offer.piece_length / BLOCK).clamp(1, REQUEST_QUEUE)

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::swarm::protocol::{BLOCK, REQUEST_WINDOW};
+
 /// Of larger pieces not all is asked for at a time.
-const LARGEST: usize = 2 * 1024 * 1024;
+const LARGEST: u32 = REQUEST_WINDOW * BLOCK;
 /// A piece that does not end in this time, or in its length, does not put the end off any longer: at 30 kB/s, 256 KiB do.
 const PUT_OFF: Duration = Duration::from_secs(10);
 
@@ -17,7 +19,7 @@ const PUT_OFF: Duration = Duration::from_secs(10);
 pub struct TurnEnd {
     /// Whether the last block ended a piece; none before it was given any.
     ended_piece: Option<bool>,
-    /// Since its time was up: when that was, and what it was charged for.
+    /// Since it is due: when that was, and what the peer was charged for.
     overdue: Option<(Instant, usize)>,
 }
 
@@ -35,25 +37,24 @@ impl TurnEnd {
         self.ended_piece = None;
     }
 
-    /// Whether its time was up before.
+    /// Whether the turn was to end before, and has not.
     pub fn is_overdue(&self) -> bool {
         self.overdue.is_some()
     }
 
-    /// Its time is up, and somebody waits. Returns whether its turn ends here.
-    pub fn is_here(&mut self, piece_length: usize, now: Instant) -> bool {
+    /// Whether it ends here, if it is due.
+    pub fn is_here(&mut self, due: bool, piece_length: u32, now: Instant) -> bool {
+        if !due {
+            self.overdue = None;
+            return false;
+        }
         let (since, bytes) = self.overdue.get_or_insert((now, 0));
         self.ended_piece.is_some_and(|ended| {
             ended
                 || piece_length > LARGEST
-                || *bytes >= piece_length
+                || *bytes >= piece_length as usize
                 || now.duration_since(*since) >= PUT_OFF
         })
-    }
-
-    /// Its time is not up, or nobody waits.
-    pub fn is_not_due(&mut self) {
-        self.overdue = None;
     }
 }
 
@@ -61,23 +62,22 @@ impl TurnEnd {
 mod tests {
     use super::*;
 
-    const BLOCK: usize = 16 * 1024;
-    const PIECE: usize = 16 * BLOCK;
+    const PIECE: u32 = 16 * BLOCK;
 
     #[test]
     fn it_comes_with_the_end_of_a_piece() {
         let (mut end, now) = (TurnEnd::default(), Instant::now());
-        assert!(!end.is_here(PIECE, now), "nothing was given yet");
-        end.gave(BLOCK, false);
-        assert!(!end.is_here(PIECE, now));
-        end.gave(BLOCK, true);
-        assert!(end.is_here(PIECE, now));
+        assert!(!end.is_here(true, PIECE, now), "nothing was given yet");
+        end.gave(BLOCK as usize, false);
+        assert!(!end.is_here(true, PIECE, now));
+        end.gave(BLOCK as usize, true);
+        assert!(end.is_here(true, PIECE, now));
         end.rests();
-        assert!(!end.is_here(PIECE, now));
-        assert!(!end.is_here(LARGEST + 1, now));
-        end.gave(BLOCK, false);
+        assert!(!end.is_here(true, PIECE, now));
+        assert!(!end.is_here(true, LARGEST + 1, now));
+        end.gave(BLOCK as usize, false);
         assert!(
-            end.is_here(LARGEST + 1, now),
+            end.is_here(true, LARGEST + 1, now),
             "of which a part is asked for"
         );
     }
@@ -86,15 +86,15 @@ mod tests {
     fn it_is_not_put_off_for_ever() {
         let (mut end, now) = (TurnEnd::default(), Instant::now());
         for _ in 0..16 {
-            assert!(!end.is_here(PIECE, now));
-            end.gave(BLOCK, false);
+            assert!(!end.is_here(true, PIECE, now));
+            end.gave(BLOCK as usize, false);
         }
-        assert!(end.is_here(PIECE, now));
-        end.is_not_due();
+        assert!(end.is_here(true, PIECE, now));
+        assert!(!end.is_here(false, PIECE, now));
         assert!(
-            !end.is_here(PIECE, now),
+            !end.is_here(true, PIECE, now),
             "what was given before counts no more"
         );
-        assert!(end.is_here(PIECE, now + PUT_OFF));
+        assert!(end.is_here(true, PIECE, now + PUT_OFF));
     }
 }
