@@ -69,7 +69,7 @@ impl Entrance {
             tracing::debug!(%address, share = self.policy.share().as_str(), "refused a peer: not within what is shared");
             return;
         }
-        let Some(place) = self.places.take(address.ip()) else {
+        let Some(place) = self.places.take(self.policy.machine_of(address.ip())) else {
             tracing::debug!(%address, "refused a peer: too many connections");
             return;
         };

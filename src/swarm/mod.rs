@@ -49,8 +49,8 @@ use listener::Entrance;
 use payloads::PayloadDirectory;
 use protocol::PeerId;
 use seeding::{
-    Crowds, IdleWork, Invitations, OfferBook, OfferSummary, Places, Seeder, Slots, Tracker,
-    UploadRates,
+    Crowds, IdleWork, Invitations, Keeping, OfferBook, OfferSummary, Places, Seeder, Slots,
+    Tracker, UploadRates,
 };
 use share::SharePolicy;
 
@@ -142,6 +142,7 @@ impl Swarm {
             rates: UploadRates::new(options.upload_limits),
             slots: Slots::new(options.upload_slots),
             invitations: Invitations::new(options.upload_slots),
+            keeping: Keeping::default(),
             policy: policy.clone(),
             counters: counters.clone(),
             peer_id,

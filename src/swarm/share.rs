@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::swarm::networks::is_private;
+use crate::swarm::networks::{host_of, is_private};
 
 /// Interfaces come and go (VPN, dock, hotel): their networks are read again after this long.
 const INTERFACES_FRESH: Duration = Duration::from_secs(30);
@@ -163,6 +163,15 @@ impl SharePolicy {
         is_private(address) || self.is_lan(address)
     }
 
+    /// What counts as one machine where there is a limit for each: the address, and beyond the LAN, whose machines share
+    /// one, all of an IPv6 /64.
+    pub fn machine_of(&self, address: IpAddr) -> IpAddr {
+        match self.is_lan(address) {
+            true => address.to_canonical(),
+            false => host_of(address),
+        }
+    }
+
     fn own_networks<T>(&self, f: impl Fn(&[Network]) -> T) -> T {
         let lock = || self.interfaces.read().unwrap_or_else(|e| e.into_inner());
         if lock().0.elapsed() > INTERFACES_FRESH {
@@ -247,6 +256,17 @@ mod tests {
         case("fd00:1::1", true);
         case("127.0.0.1", true);
         case("203.0.113.1", false);
+    }
+
+    #[test]
+    fn beyond_the_lan_a_64_is_one_machine() {
+        let policy = SharePolicy::new(Share::Public, vec!["fd00::/16".parse().unwrap()]);
+        let machine = |text: &str| policy.machine_of(text.parse().unwrap());
+        assert_eq!(machine("2001:db8::1"), machine("2001:db8::2:3"));
+        assert_ne!(machine("2001:db8::1"), machine("2001:db8:0:1::1"));
+        assert_ne!(machine("fd00::1"), machine("fd00::2"));
+        assert_ne!(machine("192.0.2.1"), machine("192.0.2.2"));
+        assert_eq!(machine("::ffff:192.0.2.1"), machine("192.0.2.1"));
     }
 
     #[tokio::test]

@@ -89,6 +89,44 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
     drop((flooding.join().unwrap(), crowd));
 }
 
+/// More pieces than are kept for everybody, so that most peers get one that was made for them.
+const LARGE: u64 = 48_000_000;
+const RESTING: u32 = 900;
+const RESTING_EACH: u32 = 100;
+/// All of the pieces would be 236 MB.
+const MORE_MEMORY: u64 = 120_000_000;
+
+#[test]
+fn peers_that_got_a_block_and_rest_hold_no_piece() {
+    let test = "peers_that_got_a_block_and_rest_hold_no_piece";
+    let Some(lone) = LoneNar::new(test, LARGE) else {
+        return;
+    };
+    let seedbox = Node::start(&lone.seedbox("seedbox"));
+    seedbox.wait_for_offer(1);
+    let info = &lone.payload.info;
+    let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash()).unwrap();
+    // What the seedbox keeps for everybody is there before.
+    let mut first = meet(2);
+    for piece in 0..info.piece_count() {
+        first.piece(piece, info.piece_len(piece)).unwrap();
+    }
+    let before = seedbox.peak_memory();
+    let resting: Vec<RawPeer> = (0..RESTING)
+        .map(|i| {
+            let mut peer = meet(10 + (i / RESTING_EACH) as u8);
+            peer.request(i % info.piece_count(), 0, 16384).unwrap();
+            while peer.next().unwrap().0 != PIECE {}
+            peer
+        })
+        .collect();
+    let connected = seedbox.status()["swarm"]["uploading_to"].as_u64();
+    assert_eq!(connected, Some(u64::from(RESTING) + 1));
+    let more = seedbox.peak_memory() - before;
+    assert!(more < MORE_MEMORY, "{more} bytes for {RESTING} peers");
+    drop(resting);
+}
+
 /// So many requests for one byte of a piece, wherever in it, count for as many blocks of 16 KiB.
 const SLIVERS: u32 = 64;
 

@@ -202,6 +202,30 @@ fn whoever_has_to_wait_is_choked_until_its_turn() {
     drop(busy);
 }
 
+/// Choking would be a favour that peers do us, if whoever asks all the same were served.
+#[test]
+fn a_choked_peer_asks_in_vain() {
+    let Some((lone, seedbox)) = seedbox_with("a_choked_peer_asks_in_vain", slow) else {
+        return;
+    };
+    let info = &lone.payload.info;
+    let busy = all_that_may_ask(&lone, &seedbox, &frames(info, 0..4, REQUEST));
+    let (mut rude, unchoked) = meet(&lone, &seedbox, 100);
+    assert!(!unchoked);
+    rude.0.write_all(&frames(info, 0..2, REQUEST)).unwrap();
+    let (_, choked) = one_more_gets_a_piece(&lone, &seedbox);
+    assert!(choked, "it came later, and waited for its turn");
+    rude.send(INTERESTED, &[]).unwrap();
+    loop {
+        match rude.next().unwrap().0 {
+            UNCHOKE => break,
+            id => assert_ne!(id, PIECE),
+        }
+    }
+    assert!(rude.piece(1, info.piece_len(1)).is_ok());
+    drop(busy);
+}
+
 /// A downloader keeps requests on the way, and has one more for each block that comes: choked in the middle of a piece it
 /// would hold a part of another, which it would have to fetch elsewhere once more.
 #[test]

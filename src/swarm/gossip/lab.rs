@@ -11,7 +11,7 @@ use crate::runtime::Counters;
 use crate::swarm::discovery::{PeerBook, Pointers};
 use crate::swarm::payloads::PayloadDirectory;
 use crate::swarm::seeding::{
-    Crowds, Invitations, OfferBook, Recreation, Seeder, Slots, UploadLimits, UploadRates,
+    Crowds, Invitations, Keeping, OfferBook, Recreation, Seeder, Slots, UploadLimits, UploadRates,
 };
 use crate::swarm::share::{Share, SharePolicy};
 
@@ -35,6 +35,7 @@ pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
         rates: UploadRates::new(UploadLimits::default()),
         slots: Slots::new(1),
         invitations: Invitations::new(1),
+        keeping: Keeping::default(),
         policy: policy.clone(),
         counters: Arc::new(Counters::default()),
         peer_id: [1; 20],

@@ -54,6 +54,8 @@ pub struct News {
 /// How a connection joins.
 #[derive(Debug, Clone, Copy)]
 pub struct Joining {
+    /// What counts as one, whatever number of peer ids it has.
+    pub machine: IpAddr,
     /// Whether those who are not are told nothing of it.
     pub near: bool,
     /// Whether this side has everything, and may show it piece by piece.
@@ -70,8 +72,8 @@ pub struct Crowd {
     piece_count: u32,
     rarity: Rarity,
     members: HashMap<Who, Member>,
-    /// Members that were seen with everything.
-    seeds: HashSet<Who>,
+    /// Machines that were seen with everything, as many as count.
+    seeds: HashSet<IpAddr>,
 }
 
 impl Crowd {
@@ -98,7 +100,7 @@ impl Crowd {
         let member = self
             .members
             .entry(who)
-            .or_insert_with(|| Member::new(joining.near, self.piece_count, FEW));
+            .or_insert_with(|| Member::new(joining, self.piece_count, FEW));
         let newcomer = member.lines.is_empty();
         member.lines.insert(
             line,
@@ -158,8 +160,10 @@ impl Crowd {
                 }
             }
         }
-        if self.members.get(&who).is_some_and(|m| m.has.is_full()) {
-            self.seeds.insert(who);
+        if let Some(seed) = self.members.get(&who).filter(|m| m.has.is_full())
+            && self.seeds.len() < ENOUGH_SEEDS
+        {
+            self.seeds.insert(seed.machine);
         }
         closed.into_iter().for_each(|who| self.show(who));
     }
@@ -199,19 +203,26 @@ impl Crowd {
         let Some(member) = self.members.get_mut(&who) else {
             return;
         };
+        let before = member.address;
         if let Some(port) = port {
             // Another one each time would have us tell everybody of each.
             member.address.get_or_insert(SocketAddr::new(who.0, port));
         }
+        let is_new = member.address != before;
         if let Some(line) = member.lines.get_mut(&line)
             && pex
         {
-            line.pex = Some(match ours {
+            let interval = match ours {
                 true => Duration::ZERO,
                 false => STRANGERS_PEX_INTERVAL,
-            });
+            };
+            if line.pex.replace(interval).is_none() {
+                line.wake.notify_one();
+            }
         }
-        self.wake_all();
+        if is_new {
+            self.wake_all();
+        }
     }
 
     /// Where members are reached.

@@ -1,7 +1,7 @@
 //! One member of a crowd: what it has, what it was shown, and what its connections were told.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,16 @@ use tokio::sync::Notify;
 
 use crate::torrent::Bitfield;
 
+use super::crowd::Joining;
+
 /// Addresses in one PEX message (BEP 11).
 const MAX_TOLD: usize = 50;
+/// And in all of them for one connection: more than it could connect to.
+const TOLD_IN_ALL: usize = 500;
 
 /// A machine that downloads, whatever number of connections it has.
 pub struct Member {
+    pub machine: IpAddr,
     /// Whether those who are not are told nothing of it.
     pub near: bool,
     pub lines: HashMap<u64, Line>,
@@ -42,9 +47,10 @@ pub struct Line {
 }
 
 impl Member {
-    pub fn new(near: bool, piece_count: u32, window: usize) -> Self {
+    pub fn new(joining: Joining, piece_count: u32, window: usize) -> Self {
         Self {
-            near,
+            machine: joining.machine,
+            near: joining.near,
             lines: HashMap::new(),
             has: Bitfield::new(piece_count),
             shown: Bitfield::new(piece_count),
@@ -101,7 +107,7 @@ impl Line {
             (Some(_), None) => true,
             (Some(interval), Some(at)) => now.duration_since(at) >= interval,
         };
-        if !due {
+        if !due || self.told.len() >= TOLD_IN_ALL {
             return vec![];
         }
         let fresh = others.filter(|peer| !self.told.contains(peer));

@@ -33,8 +33,9 @@ struct State {
 struct Taken {
     address: IpAddr,
     greeted: bool,
-    /// Since when it asks for nothing, unless it is being served.
-    idle_since: Option<Instant>,
+    /// When it was last of use, and whether it is now.
+    of_use: Instant,
+    works: bool,
     displaced: CancellationToken,
 }
 
@@ -77,7 +78,8 @@ impl Places {
             Taken {
                 address,
                 greeted: false,
-                idle_since: Some(now),
+                of_use: now,
+                works: false,
                 displaced: displaced.clone(),
             },
         );
@@ -122,7 +124,7 @@ impl State {
     /// Lets go of the one that has been idle longest among those that `may` go.
     fn displace(&mut self, may: impl Fn(&Taken) -> bool) -> bool {
         let candidates = self.taken.iter().filter(|(_, taken)| may(taken));
-        let longest = candidates.min_by_key(|(id, taken)| (taken.idle_since, **id));
+        let longest = candidates.min_by_key(|(id, taken)| (taken.of_use, **id));
         let Some(id) = longest.map(|(id, _)| *id) else {
             return false;
         };
@@ -135,8 +137,7 @@ impl State {
 
 impl Taken {
     fn is_idle(&self, now: Instant) -> bool {
-        let idle = |since| now.saturating_duration_since(since) >= SPARED;
-        self.idle_since.is_some_and(idle)
+        !self.works && now.saturating_duration_since(self.of_use) >= SPARED
     }
 }
 
@@ -153,12 +154,17 @@ impl Place {
 
     /// The peer has asked for something and is being served, or waits for its turn to ask.
     pub fn works(&self) {
-        self.with(|taken| taken.idle_since = None);
+        self.with(|taken| taken.works = true);
     }
 
-    /// All that it asked for was sent.
-    pub fn rests(&self) {
-        self.with(|taken| taken.idle_since = Some(Instant::now()));
+    /// It waits for nothing. Whoever got nothing, because it took back what it had asked for, was idle all the time.
+    pub fn rests(&self, was_of_use: bool) {
+        self.with(|taken| {
+            taken.works = false;
+            if was_of_use {
+                taken.of_use = Instant::now();
+            }
+        });
     }
 
     fn with(&self, act: impl FnOnce(&mut Taken)) {
@@ -246,11 +252,15 @@ mod tests {
         let mut scene = Scene::new();
         let held: Vec<Place> = (0..LIMIT).map(|host| scene.greet(host).unwrap()).collect();
         held[0].works();
+        held[1].works();
+        held[1].rests(false);
+        held[2].works();
+        held[2].rests(true);
         assert!(scene.come(5000).is_none(), "all have only just come");
         scene.now += SPARED;
         let newcomer = scene.come(5000).unwrap();
         let gone: Vec<usize> = (0..LIMIT).filter(|i| is_displaced(&held[*i])).collect();
-        assert_eq!(gone, [1], "the first that is not being served");
+        assert_eq!(gone, [1], "the first that is not being served, nor was");
         drop(newcomer);
         assert_eq!(scene.places.count(), LIMIT - 1);
     }

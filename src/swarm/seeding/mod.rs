@@ -27,4 +27,5 @@ pub use offer_book::{OfferBook, OfferSummary};
 pub use seeder::{Seeder, SeederError, Visit};
 pub use slots::Slots;
 pub use tracker::Tracker;
+pub use upload::Keeping;
 pub use upload_rates::{ScheduledLimit, TimeOfDay, UploadLimits, UploadRates};

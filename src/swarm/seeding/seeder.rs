@@ -14,7 +14,7 @@ use super::limits::Place;
 use super::offer::{Offer, OfferError};
 use super::offer_book::OfferBook;
 use super::slots::Slots;
-use super::upload::Upload;
+use super::upload::{Keeping, Upload};
 use super::upload_rates::UploadRates;
 use crate::swarm::protocol::{Incoming, Request, WireError};
 use crate::swarm::share::SharePolicy;
@@ -48,6 +48,7 @@ pub struct Seeder {
     pub rates: UploadRates,
     pub slots: Slots,
     pub invitations: Invitations,
+    pub keeping: Keeping,
     pub policy: Arc<SharePolicy>,
     pub counters: Arc<Counters>,
     pub peer_id: [u8; 20],

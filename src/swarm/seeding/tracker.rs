@@ -31,8 +31,10 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(150);
 /// Who announced, for all payloads together: 40 bytes each.
 const MAX_ANNOUNCED: usize = 20_000;
-/// Of one address for one payload, with different ports: several clients behind one NAT.
-const MAX_PER_ADDRESS: usize = 8;
+/// Of one machine for one payload, with different ports: several clients behind one NAT.
+const MAX_PER_MACHINE: usize = 8;
+/// And for all payloads: more than it downloads at a time.
+const MAX_OF_MACHINE: usize = 256;
 /// The usual number of peers in an answer.
 const MAX_ANSWERED: usize = 50;
 /// One small question and one small answer.
@@ -49,9 +51,16 @@ pub struct Tracker {
 
 #[derive(Default)]
 struct Announced {
-    peers: HashMap<InfoHash, HashMap<SocketAddr, Instant>>,
+    peers: HashMap<InfoHash, HashMap<SocketAddr, Noted>>,
+    /// How many are noted of each machine, and in all.
+    of_machine: HashMap<IpAddr, usize>,
     count: usize,
     swept: Option<Instant>,
+}
+
+struct Noted {
+    machine: IpAddr,
+    at: Instant,
 }
 
 impl Tracker {
@@ -124,7 +133,10 @@ impl Tracker {
         if let Some(own) = own {
             match announce.stopped {
                 true => announced.remove(&announce.info_hash, own),
-                false => announced.insert(announce.info_hash, own, now),
+                false => {
+                    let machine = self.policy.machine_of(from);
+                    announced.insert(announce.info_hash, own, Noted { machine, at: now });
+                }
             }
         }
         let mut others: HashSet<SocketAddr> = self
@@ -153,12 +165,19 @@ impl Tracker {
 }
 
 impl Announced {
-    fn insert(&mut self, info_hash: InfoHash, peer: SocketAddr, now: Instant) {
+    fn insert(&mut self, info_hash: InfoHash, peer: SocketAddr, noted: Noted) {
         let peers = self.peers.entry(info_hash).or_default();
-        let known = peers.contains_key(&peer);
-        let here = || peers.keys().filter(|other| other.ip() == peer.ip());
-        if known || (self.count < MAX_ANNOUNCED && here().count() < MAX_PER_ADDRESS) {
-            self.count += usize::from(peers.insert(peer, now).is_none());
+        let of_machine = self.of_machine.get(&noted.machine);
+        let same = |other: &&Noted| other.machine == noted.machine;
+        let fits = self.count < MAX_ANNOUNCED
+            && of_machine.is_none_or(|count| *count < MAX_OF_MACHINE)
+            && peers.values().filter(same).count() < MAX_PER_MACHINE;
+        if let Some(known) = peers.get_mut(&peer) {
+            known.at = noted.at;
+        } else if fits {
+            *self.of_machine.entry(noted.machine).or_default() += 1;
+            self.count += 1;
+            peers.insert(peer, noted);
         }
         if peers.is_empty() {
             self.peers.remove(&info_hash);
@@ -166,11 +185,17 @@ impl Announced {
     }
 
     fn remove(&mut self, info_hash: &InfoHash, peer: SocketAddr) {
-        if let Some(peers) = self.peers.get_mut(info_hash) {
-            self.count -= usize::from(peers.remove(&peer).is_some());
-            if peers.is_empty() {
-                self.peers.remove(info_hash);
+        let Some(peers) = self.peers.get_mut(info_hash) else {
+            return;
+        };
+        if let Some(gone) = peers.remove(&peer) {
+            self.count -= 1;
+            if let Some(of_machine) = self.of_machine.get_mut(&gone.machine) {
+                *of_machine -= 1;
             }
+        }
+        if peers.is_empty() {
+            self.peers.remove(info_hash);
         }
     }
 
@@ -184,10 +209,14 @@ impl Announced {
         }
         self.swept = Some(now);
         self.peers.retain(|_, peers| {
-            peers.retain(|_, at| now.duration_since(*at) < FORGOTTEN_AFTER);
+            peers.retain(|_, noted| now.duration_since(noted.at) < FORGOTTEN_AFTER);
             !peers.is_empty()
         });
-        self.count = self.peers.values().map(HashMap::len).sum();
+        self.of_machine.clear();
+        for noted in self.peers.values().flat_map(HashMap::values) {
+            *self.of_machine.entry(noted.machine).or_default() += 1;
+        }
+        self.count = self.of_machine.values().sum();
     }
 }
 
@@ -201,15 +230,27 @@ mod tests {
         let hash = |i: usize| InfoHash::from_bytes([(i % 200) as u8; 20]);
         let peer = |i: usize| SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8], 6881));
         let start = Instant::now();
+        let insert = |announced: &mut Announced, i: usize, peer: SocketAddr| {
+            let machine = peer.ip();
+            announced.insert(hash(i), peer, Noted { machine, at: start });
+        };
         for i in 0..MAX_ANNOUNCED + 500 {
-            announced.insert(hash(i), peer(i), start);
+            insert(&mut announced, i, peer(i));
         }
         assert_eq!(announced.count, MAX_ANNOUNCED);
         let mut few = Announced::default();
         for port in 1..100 {
-            few.insert(hash(0), SocketAddr::from(([10, 9, 9, 9], port)), start);
+            insert(&mut few, 0, SocketAddr::from(([10, 9, 9, 9], port)));
         }
-        assert_eq!(few.count, MAX_PER_ADDRESS);
+        assert_eq!(few.count, MAX_PER_MACHINE);
+        for i in 1..200 {
+            (1..=8).for_each(|port| insert(&mut few, i, ([10, 9, 9, 9], port).into()));
+        }
+        assert_eq!(few.count, MAX_OF_MACHINE);
+        few.remove(&hash(0), ([10, 9, 9, 9], 1).into());
+        insert(&mut few, 0, ([10, 9, 9, 9], 9).into());
+        insert(&mut few, 199, ([10, 9, 9, 8], 1).into());
+        assert_eq!(few.count, MAX_OF_MACHINE + 1);
         announced.remove(&hash(0), peer(0));
         assert_eq!(announced.count, MAX_ANNOUNCED - 1);
         announced.sweep(start + FORGOTTEN_AFTER / 2);

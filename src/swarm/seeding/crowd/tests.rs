@@ -1,3 +1,5 @@
+use futures_util::FutureExt;
+
 use super::*;
 use crate::swarm::networks::is_private;
 
@@ -19,6 +21,16 @@ impl Scene {
         }
     }
 
+    fn wake(&self, line: u64) -> Arc<Notify> {
+        let mut lines = self.crowd.members.values().flat_map(|m| &m.lines);
+        lines
+            .find(|(number, _)| **number == line)
+            .unwrap()
+            .1
+            .wake
+            .clone()
+    }
+
     fn join(&mut self, i: u8) -> (Who, u64, Option<Bitfield>) {
         self.join_beside(i, 0)
     }
@@ -31,6 +43,7 @@ impl Scene {
         self.lines += 1;
         let who = (IpAddr::from(ip), PeerId::random());
         let joining = Joining {
+            machine: who.0,
             near: is_private(who.0),
             whole: true,
             holders,
@@ -194,4 +207,27 @@ fn nobody_is_kept_waiting_when_others_are_said_to_have_it() {
     let mut scene = Scene::new();
     assert!(scene.join_beside(1, ENOUGH_SEEDS - 1).2.is_some());
     assert_eq!(scene.join_beside(2, ENOUGH_SEEDS).2, None);
+}
+
+#[test]
+fn one_machine_with_many_peer_ids_is_one_seed_and_wakes_nobody_for_nothing() {
+    let mut scene = Scene::new();
+    for _ in 0..1000 {
+        let (who, line, _) = scene.join(1);
+        scene.crowd.has(who, 0..PIECES);
+        scene.crowd.leave(who, line);
+        assert_eq!(scene.crowd.seeds.len(), 1);
+    }
+    let (who, line, seen) = scene.join(2);
+    assert!(seen.is_some(), "paced as before");
+    scene.crowd.introduce(who, line, Some(1), true, true);
+    let (_, other, _) = scene.join(3);
+    let wake = scene.wake(other);
+    let woken = || wake.notified().now_or_never().is_some();
+    woken();
+    scene.crowd.introduce(who, line, Some(2), true, true);
+    assert!(!woken());
+    let (third, line, _) = scene.join(4);
+    scene.crowd.introduce(third, line, Some(1), false, true);
+    assert!(woken());
 }

@@ -30,12 +30,12 @@ impl Upload<'_> {
         if !within {
             return Err(SeederError::BadRequest(request));
         }
-        if !self.have.get(index) {
+        if !self.have.get(index) || !self.may_ask() {
             self.refuse(&request);
             return Ok(());
         }
         if !std::mem::replace(&mut self.busy, true) {
-            self.works(true);
+            self.works();
         }
         self.requests.push(request);
         Ok(())
@@ -68,14 +68,15 @@ impl Upload<'_> {
             return Ok(());
         };
         let Request { index, begin, .. } = request;
-        let piece = match &self.piece {
-            Some((last, piece)) if *last == index => piece.clone(),
-            _ => self.offer.piece(index).await?,
+        let piece = match self.piece.get(index) {
+            Some(piece) => piece,
+            None => self.offer.piece(index).await?,
         };
         let end = begin + request.length;
         let block = piece.slice(begin as usize..end as usize);
-        self.piece = Some((index, piece));
+        self.piece.put(index, piece);
         self.turn.sent(block.len());
+        self.gave = true;
         self.seeder.invitations.gave(self.want(), block.len());
         // A few bytes of each piece would make us encode everything for next to nothing. Only the last block is short.
         let is_last =
@@ -85,7 +86,7 @@ impl Upload<'_> {
             false => block.len().max(LEAST_CHARGED),
         };
         self.turn_end.gave(charged, end == info.piece_len(index));
-        self.seeder.rates.wait(self.address, charged).await;
+        self.seeder.rates.wait(self.machine, charged).await;
         messages::put_block(&mut self.out, index, begin, &block);
         let (counters, channel) = (&self.seeder.counters, &self.offer.channel);
         counters.uploaded(channel, block.len() as u64);
@@ -103,8 +104,9 @@ impl Upload<'_> {
     /// Waits for an upload slot, or until there is something else to do. Nothing is written while it is in the queue: a peer
     /// that does not read would keep the slot that it is given then.
     async fn wait_for_turn(&mut self, info: &InfoDict) -> Result<(), SeederError> {
+        self.piece.rest(&self.seeder.keeping);
         let slots = &self.seeder.slots;
-        let mut turn = pin!(slots.take(self.offer.info_hash, self.address));
+        let mut turn = pin!(slots.take(self.offer.info_hash, self.machine));
         while !self.requests.is_empty() && self.out.is_empty() {
             tokio::select! {
                 turn = &mut turn => {
@@ -131,9 +133,11 @@ impl Upload<'_> {
     /// All requests are answered.
     pub(super) fn rest(&mut self) {
         self.turn.end();
+        self.piece.rest(&self.seeder.keeping);
         if std::mem::take(&mut self.busy) {
             self.choke.release();
-            self.works(false);
+            let gave = std::mem::take(&mut self.gave);
+            self.rests(gave);
             self.heard = Instant::now();
             if self.has_had_its_turn() {
                 self.choke();

@@ -68,7 +68,7 @@ impl Upload<'_> {
         Want {
             info_hash: self.offer.info_hash,
             length: self.offer.length,
-            address: self.address,
+            address: self.machine,
         }
     }
 
@@ -77,7 +77,7 @@ impl Upload<'_> {
         match self.choke {
             Choke::Waiting(_) if !interested => {
                 self.choke = Choke::Choked;
-                self.works(false);
+                self.rests(false);
             }
             _ => self.invite(),
         }
@@ -91,8 +91,25 @@ impl Upload<'_> {
         }
         if let Some(invitation) = self.seeder.invitations.at_once(self.want()) {
             self.choke = Choke::invited(invitation);
-            messages::put_unchoke(&mut self.out);
+            self.unchoke();
         }
+    }
+
+    /// It may ask from now on.
+    pub(super) fn unchoke(&mut self) {
+        self.window = self.reqq;
+        messages::put_unchoke(&mut self.out);
+    }
+
+    /// Whether a request is to be answered: of a choked peer only what was on the way already (librqbit does not ask
+    /// again), or choking would be a favour that it does us.
+    pub(super) fn may_ask(&mut self) -> bool {
+        if self.choke.is_open() {
+            return true;
+        }
+        let on_the_way = self.late > 0;
+        self.late = self.late.saturating_sub(1);
+        on_the_way
     }
 
     /// The peer wants something, and there may be something.
@@ -104,7 +121,7 @@ impl Upload<'_> {
         if !self.choke.is_open() && self.have.ones() > 0 {
             self.choke = Choke::Waiting(self.seeder.invitations.ask(self.want()));
             // Those who wait longest are next: they are not the ones to go where places are scarce.
-            self.works(true);
+            self.works();
         }
     }
 
@@ -121,6 +138,7 @@ impl Upload<'_> {
     pub(super) fn choke(&mut self) {
         if self.choke.is_open() {
             self.turn_end = TurnEnd::default();
+            self.late = self.window;
             // librqbit takes a breath after each message, in which it asks for what may be asked for.
             messages::put_keep_alive(&mut self.out);
             messages::put_choke(&mut self.out);

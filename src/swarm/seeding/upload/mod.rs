@@ -5,6 +5,7 @@
 
 mod answering;
 mod choke;
+mod kept_piece;
 mod metadata;
 mod requests;
 mod slot_turn;
@@ -15,7 +16,7 @@ mod waits;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
@@ -35,6 +36,8 @@ use crate::swarm::protocol::{
     PeerHello, PeerId, PeerMessage, PeerReader, Program, WireError, messages,
 };
 use choke::Choke;
+pub use kept_piece::Keeping;
+use kept_piece::KeptPiece;
 use metadata::Metadata;
 use requests::Requests;
 use slot_turn::{SlotTurn, TURN_TIME};
@@ -74,11 +77,14 @@ pub struct Upload<'a> {
     /// What it waits for, and whether anything came since it last waited for nothing.
     requests: Requests,
     busy: bool,
+    /// Whether it got anything since.
+    gave: bool,
     turn_end: TurnEnd,
     heard: Instant,
     wrote: Instant,
     program: Program,
-    address: IpAddr,
+    /// Its address, as far as limits go by it.
+    machine: IpAddr,
     /// Whether it may ask, and has said that it wants to.
     choke: Choke,
     interested: bool,
@@ -90,8 +96,11 @@ pub struct Upload<'a> {
     seen: Option<Bitfield>,
     /// Whether pieces are shown one by one.
     paced: bool,
-    /// How many requests it was told to keep in flight at most.
+    /// How many requests it was told to keep in flight at most: now, and when it was last told that it may ask.
     reqq: u32,
+    window: u32,
+    /// How many requests may still come that it made before it heard that it is choked.
+    late: u32,
     /// The ids under which this peer wants metadata and other peers.
     ut_metadata: Option<u8>,
     ut_pex: Option<u8>,
@@ -99,8 +108,7 @@ pub struct Upload<'a> {
     metadata: Metadata,
     /// Whether it has said what it has: that is said once, at the start.
     said_all: bool,
-    /// The piece served last: its other blocks are asked next.
-    piece: Option<(u32, Bytes)>,
+    piece: KeptPiece,
 }
 
 impl<'a> Upload<'a> {
@@ -122,11 +130,13 @@ impl<'a> Upload<'a> {
         // In this order: what is finished in between is told of.
         let progress = offer.progress();
         let have = offer.have();
+        let machine = seeder.policy.machine_of(address);
         let (mut line, mut seen) = (None, None);
         let mut reqq = REQUEST_QUEUE;
         if offer.piece_count() >= CROWD_PIECES {
             let who = (address, peer_id.machine());
             let joining = Joining {
+                machine,
                 near: seeder.policy.is_confined(address),
                 whole: progress.is_none(),
                 holders: visit.holders,
@@ -155,11 +165,12 @@ impl<'a> Upload<'a> {
             have,
             requests: Requests::default(),
             busy: false,
+            gave: false,
             turn_end: TurnEnd::default(),
             heard: Instant::now(),
             wrote: Instant::now(),
             program,
-            address,
+            machine,
             choke: Choke::Choked,
             interested: false,
             turn: SlotTurn::default(),
@@ -168,11 +179,13 @@ impl<'a> Upload<'a> {
             paced: seen.is_some(),
             seen,
             reqq,
+            window: 0,
+            late: 0,
             ut_metadata: None,
             ut_pex: None,
             metadata: Metadata::default(),
             said_all: false,
-            piece: None,
+            piece: KeptPiece::default(),
         }
     }
 
@@ -203,7 +216,7 @@ impl<'a> Upload<'a> {
         }
         let info = match known {
             Some(info) => info,
-            None => self.seeder.info(&self.offer, self.address).await?,
+            None => self.seeder.info(&self.offer, self.machine).await?,
         };
         if self.hello.extended {
             self.metadata = Metadata::of(&info);
@@ -248,9 +261,10 @@ impl<'a> Upload<'a> {
                     self.invite();
                 }
                 () = changed_line(self.line.as_ref()) => self.put_news(),
+                () = self.piece.expires() => self.out = BytesMut::new(),
                 () = self.choke.opens() => {
-                    self.works(false);
-                    messages::put_unchoke(&mut self.out);
+                    self.rests(true);
+                    self.unchoke();
                 }
                 () = sleep_until(self.wrote + KEEP_ALIVE), if self.interested && !self.choke.is_open() => {
                     messages::put_keep_alive(&mut self.out);
@@ -298,7 +312,7 @@ impl<'a> Upload<'a> {
                 };
                 self.has(pieces.filter(has));
             }
-            PeerMessage::MetadataRequest(piece) => self.put_metadata(piece).await,
+            PeerMessage::MetadataRequest(piece) => self.put_metadata(piece, info).await?,
             PeerMessage::MetadataData { .. }
             | PeerMessage::MetadataReject
             | PeerMessage::Gossip(_)
@@ -308,12 +322,17 @@ impl<'a> Upload<'a> {
         Ok(())
     }
 
-    /// Whether its place is used, or only taken.
-    fn works(&self, works: bool) {
-        match (self.place, works) {
-            (Some(place), true) => place.works(),
-            (Some(place), false) => place.rests(),
-            (None, _) => {}
+    /// Its place is used, not only taken.
+    fn works(&self) {
+        if let Some(place) = self.place {
+            place.works();
+        }
+    }
+
+    /// It is not, from now on; if nothing was made of it, as it was not before.
+    fn rests(&self, was_of_use: bool) {
+        if let Some(place) = self.place {
+            place.rests(was_of_use);
         }
     }
 

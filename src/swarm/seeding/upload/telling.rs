@@ -3,7 +3,8 @@
 use crate::swarm::protocol::messages::{self, OurHello};
 use crate::swarm::protocol::{BLOCK, Program};
 use crate::swarm::seeding::offer::Offer;
-use crate::torrent::Bitfield;
+use crate::swarm::seeding::seeder::SeederError;
+use crate::torrent::{Bitfield, InfoDict};
 
 use super::Upload;
 
@@ -69,17 +70,23 @@ impl Upload<'_> {
         }
     }
 
-    pub(super) async fn put_metadata(&mut self, piece: u32) {
+    pub(super) async fn put_metadata(
+        &mut self,
+        piece: u32,
+        info: &InfoDict,
+    ) -> Result<(), SeederError> {
         let Some(id) = self.ut_metadata else {
-            return;
+            return Ok(());
         };
         let size = self.metadata.size() as u32;
-        match self.metadata.give(piece) {
+        match self.metadata.give(piece, info) {
             Some(data) => {
-                self.seeder.rates.wait(self.address, data.len()).await;
-                messages::put_metadata_data(&mut self.out, id, piece, size, data);
+                self.seeder.rates.wait(self.machine, data.len()).await;
+                messages::put_metadata_data(&mut self.out, id, piece, size, &data);
             }
             None => messages::put_metadata_reject(&mut self.out, id, piece),
         }
+        // What was asked for in one go is not gathered: the buffer would stay that large.
+        self.flush().await
     }
 }
