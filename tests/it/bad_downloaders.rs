@@ -90,11 +90,11 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
 }
 
 /// More pieces than are kept for everybody, so that most peers get one that was made for them.
-const LARGE: u64 = 48_000_000;
+const LARGE: u64 = 80_000_000;
 const RESTING: u32 = 900;
 const RESTING_EACH: u32 = 100;
 /// All of the pieces would be 236 MB.
-const MORE_MEMORY: u64 = 120_000_000;
+const MORE_MEMORY: u64 = 100_000_000;
 
 #[test]
 fn peers_that_got_a_block_and_rest_hold_no_piece() {
