@@ -1,7 +1,11 @@
 //! Where agents of the followed channels are met without being configured: the DHT and the LAN;
 //! and how others get through to here.
 
+mod bounded_body;
 pub mod dht;
+mod http_tracker;
+#[cfg(test)]
+mod lab;
 mod lsd;
 mod peers;
 mod pointers;
