@@ -11,12 +11,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::bounded_body::{BodyError, read_body};
-use super::trackers::Listener;
+use super::plain_http::{BodyError, read_body};
+use super::trackers::TrackerPeers;
 use crate::swarm::protocol::announce_client::{Answer, AnswerError, Event, Query};
 
 /// A tracker that has not answered in full by then does not.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two announces, whatever the tracker wishes. Ours wish for a minute.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
@@ -38,20 +38,11 @@ enum TrackerError {
     Answer(#[from] AnswerError),
 }
 
-/// Neither proxy nor redirect comes between; one client for all trackers.
-pub fn client() -> reqwest::Result<Client> {
-    Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(ANSWER_TIMEOUT)
-        .build()
-}
-
 pub struct HttpTracker {
     pub url: Url,
     pub query: Query,
     pub client: Client,
-    pub listener: Listener,
+    pub found: TrackerPeers,
 }
 
 impl HttpTracker {
@@ -73,7 +64,7 @@ impl HttpTracker {
                 Ok(answer) => {
                     (*known_there, failures) = (true, 0);
                     let peers = answer.peers.into_iter();
-                    peers.for_each(|peer| self.listener.hear(peer));
+                    peers.for_each(|peer| self.found.add(peer));
                     answer.interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
                 }
                 Err(error) => {
@@ -122,8 +113,8 @@ fn pause_after(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::discovery::bounded_body::MAX_BODY;
     use crate::swarm::discovery::lab::HttpServer;
+    use crate::swarm::discovery::plain_http::{self, MAX_BODY};
     use crate::swarm::share::{Share, SharePolicy};
     use crate::torrent::InfoHash;
     use std::sync::Arc;
@@ -137,8 +128,8 @@ mod tests {
                 port: 6881,
                 key: 9,
             },
-            client: client().unwrap(),
-            listener: Listener {
+            client: plain_http::client(ANSWER_TIMEOUT).unwrap(),
+            found: TrackerPeers {
                 peers: Arc::default(),
                 policy: Arc::new(SharePolicy::new(Share::Public, vec![])),
                 port: 6881,

@@ -41,6 +41,10 @@ impl HttpServer {
         format!("http://{}{path}", self.address)
     }
 
+    pub fn was_not_asked(&mut self) -> bool {
+        self.requests.try_recv().is_err()
+    }
+
     /// The next request, head and body.
     pub async fn asked(&mut self) -> String {
         self.requests.recv().await.unwrap()

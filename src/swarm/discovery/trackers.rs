@@ -20,6 +20,7 @@ use crate::torrent::InfoHash;
 
 use super::http_tracker::{self, HttpTracker};
 use super::peers::{PeerBook, PeerOrigin};
+use super::plain_http;
 use crate::swarm::protocol::announce_client::Query;
 use crate::swarm::share::{Share, SharePolicy};
 
@@ -68,7 +69,8 @@ impl Announcer {
         let udp = UdpTrackerClient::new(running.clone(), None)
             .await
             .map_err(std::io::Error::other)?;
-        let http = http_tracker::client().map_err(std::io::Error::other)?;
+        let http =
+            plain_http::client(http_tracker::ANSWER_TIMEOUT).map_err(std::io::Error::other)?;
         let key = rand::random();
         for url in &trackers {
             for topic in topics {
@@ -93,7 +95,7 @@ impl Announcer {
             url: url.clone(),
             query,
             client: http.clone(),
-            listener: self.listener(url),
+            found: self.found(url),
         };
         let ended = tracker.run(running.clone(), self.stop.clone());
         self.tasks.spawn(ended);
@@ -118,16 +120,20 @@ impl Announcer {
             http.clone(),
             udp.clone(),
         );
-        let (listener, running) = (self.listener(url), running.clone());
+        let (tracker_peers, running) = (self.found(url), running.clone());
         self.tasks.spawn(async move {
-            let found = stream::iter(found).flatten();
-            let hear = found.for_each(|peer| std::future::ready(listener.hear(peer)));
-            running.run_until_cancelled(hear).await
+            let listen = async {
+                let mut found = stream::iter(found).flatten();
+                while let Some(peer) = found.next().await {
+                    tracker_peers.add(peer);
+                }
+            };
+            running.run_until_cancelled(listen).await
         });
     }
 
-    fn listener(&self, url: &Url) -> Listener {
-        Listener {
+    fn found(&self, url: &Url) -> TrackerPeers {
+        TrackerPeers {
             peers: self.peers.clone(),
             policy: self.policy.clone(),
             port: self.port,
@@ -149,8 +155,8 @@ impl Announcer {
     }
 }
 
-/// What one tracker tells goes here.
-pub struct Listener {
+/// Where the peers go that one tracker names.
+pub struct TrackerPeers {
     pub peers: Arc<PeerBook>,
     pub policy: Arc<SharePolicy>,
     /// Our own.
@@ -159,8 +165,8 @@ pub struct Listener {
     pub tracker: Option<IpAddr>,
 }
 
-impl Listener {
-    pub fn hear(&self, peer: SocketAddr) {
+impl TrackerPeers {
+    pub fn add(&self, peer: SocketAddr) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if self.believes(peer.ip()) && !is_ourselves(peer, self.port) {
             self.peers.add(peer, PeerOrigin::Tracker);

@@ -1,6 +1,9 @@
-//! Reads the body of a small answer from a server that may send any amount.
+//! HTTP with servers that nobody vouches for: neither proxy nor redirect comes between, and an answer is short and small.
 
-use reqwest::Response;
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response};
 use thiserror::Error;
 
 /// Enough for trackers and routers, whose answers are a few kB.
@@ -14,7 +17,16 @@ pub enum BodyError {
     BrokeOff(reqwest::Error),
 }
 
-/// All of it, or an error as soon as it is larger than `MAX_BODY`. The client's timeout covers the body.
+/// An answer that is not there in full after `patience` does not come.
+pub fn client(patience: Duration) -> reqwest::Result<Client> {
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .timeout(patience)
+        .build()
+}
+
+/// All of it, or an error as soon as it is larger than `MAX_BODY`. The client's patience covers the body.
 pub async fn read_body(mut response: Response) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     let broke_off = |error: reqwest::Error| BodyError::BrokeOff(error.without_url());
