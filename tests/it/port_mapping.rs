@@ -46,7 +46,9 @@ fn the_router_is_asked_for_a_way_in() {
     };
     let mut hosts = Hosts::new(2);
     let inside = hosts.behind(2, Way::Nat);
-    let _router = router(&hosts, 2, channel.scratch.directory("router"));
+    let router_files = channel.scratch.directory("router");
+    let leases = router_files.join("leases");
+    let _router = router(&hosts, 2, router_files);
     let holder = channel
         .seedbox("holder")
         .upnp()
@@ -65,4 +67,11 @@ fn the_router_is_asked_for_a_way_in() {
     agent.wait("neighbour", |s| s["swarm"]["neighbours"] == 1);
     channel.fetch_from_swarm(&agent);
     assert!(holder.bytes("uploaded") > 0);
+
+    // The way in ends with it, not with the lease.
+    let leased = || fs::read_to_string(&leases).unwrap_or_default();
+    let mapping = format!("TCP:{PORT}:{}:{PORT}:", hosts.address_behind(2));
+    assert!(leased().contains(&mapping), "{}", leased());
+    holder.stop();
+    assert!(!leased().contains(&mapping), "{}", leased());
 }

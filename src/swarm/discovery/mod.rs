@@ -2,8 +2,13 @@
 //! and how others get through to here.
 
 pub mod dht;
+mod http_tracker;
+mod internet_gateway;
+#[cfg(test)]
+mod lab;
 mod lsd;
 mod peers;
+mod plain_http;
 mod pointers;
 mod port_mapping;
 mod trackers;
@@ -95,8 +100,7 @@ impl Discovery {
                 port: parts.listen.port(),
                 policy: parts.policy.clone(),
             };
-            let stop = stop.clone();
-            tasks.spawn(async move { stop.run_until_cancelled(mapping.run()).await });
+            tasks.spawn(mapping.run(stop.clone()));
         }
         Self {
             dht,

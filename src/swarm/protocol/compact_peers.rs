@@ -26,6 +26,21 @@ impl CompactPeers {
         compact
     }
 
+    /// The IPv4 addresses in these bytes; a rest at the end is none.
+    pub fn read_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
+        let peers = bytes.as_chunks::<6>().0.iter();
+        peers.map(|[a, b, c, d, port @ ..]| ([*a, *b, *c, *d], u16::from_be_bytes(*port)).into())
+    }
+
+    /// The same of IPv6.
+    pub fn read_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
+        let peers = bytes.as_chunks::<18>().0.iter();
+        peers.filter_map(|peer| {
+            let (address, port) = peer.split_first_chunk::<16>()?;
+            Some((*address, u16::from_be_bytes(port.try_into().ok()?)).into())
+        })
+    }
+
     pub fn v4_count(&self) -> usize {
         self.v4.len() / 6
     }

@@ -1,6 +1,7 @@
 //! The peer wire protocol: handshakes, messages, and addresses in their compact form.
 
 pub mod announce;
+pub mod announce_client;
 mod compact_peers;
 pub mod incoming;
 pub mod messages;
