@@ -14,6 +14,8 @@ use crate::torrent::{InfoDict, InfoHash};
 const VERSION: i64 = 1;
 /// Publisher and seedbox may share one file; writes take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Looked at, and perhaps forgotten, at a time: some milliseconds for which whoever serves may have to wait.
+const FORGOTTEN_AT_A_TIME: usize = 500;
 
 #[derive(Debug, Error)]
 #[error("info dicts in {path}: {source}")]
@@ -89,6 +91,44 @@ impl InfoDicts {
             statement.execute(params![info_hash.as_bytes().as_slice(), info.name, dict])
         })?;
         Ok(())
+    }
+
+    pub fn count(&self) -> Result<u64, InfoDictsError> {
+        let query = "select count(*) from info_dicts";
+        let count: i64 = self.with(|c| c.query_row(query, [], |row| row.get(0)))?;
+        Ok(count as u64)
+    }
+
+    /// Looks at some of them, in the order of their info hashes and beyond `after`, and lets those go that are not
+    /// `needed`. Returns how far it came; `None` when it has seen all.
+    pub fn forget_some(
+        &self,
+        after: Option<InfoHash>,
+        needed: impl Fn(&InfoHash) -> bool,
+    ) -> Result<Option<InfoHash>, InfoDictsError> {
+        let query =
+            "select info_hash from info_dicts where info_hash > ? order by info_hash limit ?";
+        let after = after.map_or(vec![], |after| after.as_bytes().to_vec());
+        let seen = self.with(|connection| {
+            let mut statement = connection.prepare_cached(query)?;
+            let rows = statement.query_map(params![after, FORGOTTEN_AT_A_TIME as i64], |row| {
+                row.get(0).map(InfoHash::from_bytes)
+            })?;
+            rows.collect::<Result<Vec<_>, _>>()
+        })?;
+        let unneeded: Vec<&InfoHash> = seen.iter().filter(|hash| !needed(hash)).collect();
+        if !unneeded.is_empty() {
+            self.with(|connection| {
+                let transaction = connection.unchecked_transaction()?;
+                let mut statement =
+                    connection.prepare_cached("delete from info_dicts where info_hash = ?")?;
+                for info_hash in &unneeded {
+                    statement.execute([info_hash.as_bytes().as_slice()])?;
+                }
+                transaction.commit()
+            })?;
+        }
+        Ok(seen.last().copied())
     }
 
     /// Damage may lie where nobody has read yet: then the file is put aside, and the work done again without it.
@@ -226,5 +266,37 @@ mod tests {
         assert_eq!(dicts.get(&info(7).info_hash()).unwrap(), None);
         dicts.put(&info(7)).unwrap();
         assert_eq!(dicts.get(&info(7).info_hash()).unwrap(), Some(info(7)));
+    }
+
+    #[test]
+    fn what_is_not_needed_is_forgotten_in_steps() {
+        let directory = tempfile::tempdir().unwrap();
+        let dicts = InfoDicts::open(&directory.path().join("info.sqlite")).unwrap();
+        let total = 2 * FORGOTTEN_AT_A_TIME + 100;
+        let info = |i: usize| InfoDict {
+            name: format!("{i}.nar.zst"),
+            length: 5,
+            piece_length: 262_144,
+            pieces: vec![[1; 20]],
+            frames: Some(vec![5]),
+        };
+        (0..total).for_each(|i| dicts.put(&info(i)).unwrap());
+        assert_eq!(dicts.count().unwrap(), total as u64);
+        let needed = [3, 7, total - 1].map(|i| info(i).info_hash());
+        let (mut steps, mut after) = (0, None);
+        loop {
+            after = dicts
+                .forget_some(after, |hash| needed.contains(hash))
+                .unwrap();
+            if after.is_none() {
+                break;
+            }
+            steps += 1;
+        }
+        assert_eq!((steps, dicts.count().unwrap()), (3, 3));
+        assert!(needed.iter().all(|hash| dicts.has(hash).unwrap()));
+        // One that is needed again is put again.
+        dicts.put(&info(5)).unwrap();
+        assert_eq!(dicts.named("5.nar.zst").unwrap(), [info(5)]);
     }
 }

@@ -126,6 +126,13 @@ impl Release {
         })
     }
 
+    fn lists(&self, info_hash: &InfoHash) -> bool {
+        self.newest_first().any(|(listed, layer)| {
+            let mut rows = layer.rows_with(info_hash);
+            rows.any(|row| listed.is_live(row.id().row))
+        })
+    }
+
     /// Later layers first: a path that was built anew stands in the newest.
     fn newest_first(&self) -> impl Iterator<Item = (&LayerEntry, &Arc<Layer>)> {
         self.header().layers.iter().zip(&self.layers).rev()
@@ -185,6 +192,12 @@ impl Catalog {
         self.releases
             .iter()
             .filter_map(move |release| release.find(&hash_part))
+    }
+
+    /// Whether any release has this payload.
+    pub fn lists(&self, info_hash: &InfoHash) -> bool {
+        let mut releases = self.releases.iter();
+        releases.any(|release| release.lists(info_hash))
     }
 
     /// The first row with this payload that is accepted, given whether it can be re-created by this program. Equal NARs

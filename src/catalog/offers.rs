@@ -76,6 +76,10 @@ impl Offers {
         self.complete.send_replace(complete);
     }
 
+    pub fn is_complete(&self) -> bool {
+        *self.complete.borrow()
+    }
+
     /// Resolves when every followed channel has a release in the catalog. Returns false when that is so already.
     pub async fn completed(&self) -> bool {
         let mut complete = self.complete.subscribe();
@@ -230,5 +234,17 @@ mod tests {
         offers.withdraw(PayloadCopy::Installed(payload, hash_part(4)));
         assert!(!offers.has_installed(&payload));
         assert_eq!(offers.withdrawn(), 3);
+    }
+
+    #[test]
+    fn a_release_that_is_gone_lists_nothing() {
+        let (old, new) = (InfoHash::from_bytes([8; 20]), InfoHash::from_bytes([9; 20]));
+        let catalog = Catalog::new(vec![
+            release("other", &[1], new),
+            release("other", &[2], old),
+        ]);
+        assert!(catalog.lists(&old) && catalog.lists(&new));
+        let catalog = Catalog::new(vec![release("other", &[1], new)]);
+        assert!(!catalog.lists(&old) && catalog.lists(&new));
     }
 }

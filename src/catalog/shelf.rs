@@ -75,11 +75,20 @@ impl Shelf {
         // A channel is its key and its name; a name is a plain file name by its type.
         let name = format!("{channel}-{}", HEXLOWER.encode(&key.bytes()[..4]));
         Self {
-            directory: state.join("channels").join(name),
+            directory: Self::all(state).join(name),
             channel,
             key,
             keep: keep.max(1),
         }
+    }
+
+    /// Where the shelves of all channels are.
+    pub fn all(state: &Path) -> PathBuf {
+        state.join("channels")
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub fn channel(&self) -> &ChannelName {

@@ -1,6 +1,7 @@
 //! `narswarm doctor`: what works from here, one line each, and what to do about the rest.
 
 mod finding;
+mod leftovers;
 mod local;
 mod network;
 mod nix_conf;
@@ -58,6 +59,7 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
     findings.push(network::addresses());
     findings.extend(network::upstreams(&patient).await);
     findings.extend(network::discovery(&patient));
+    findings.extend(leftovers::leftovers(&patient));
     findings.extend(patient.options.warnings.iter().map(|warning| {
         Finding::warn(
             CONFIGURATION,

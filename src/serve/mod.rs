@@ -2,6 +2,7 @@
 
 mod cache_info;
 mod configured;
+mod host;
 mod installed;
 mod listener;
 mod metrics;

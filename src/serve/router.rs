@@ -6,13 +6,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::substitute::Substituter;
 
 use super::status::StatusReport;
-use super::{cache_info, metrics, nar, narinfo, passthrough, release_files, status};
+use super::{cache_info, host, metrics, nar, narinfo, passthrough, release_files, status};
 
 #[derive(Clone)]
 pub struct Shim {
@@ -22,6 +23,7 @@ pub struct Shim {
 }
 
 pub fn router(shim: Shim) -> Router {
+    let is_on_loopback = shim.status.shim.ip().to_canonical().is_loopback();
     let router = Router::new()
         .route("/status.json", get(status::get))
         .route("/metrics", get(metrics::get));
@@ -41,9 +43,13 @@ pub fn router(shim: Shim) -> Router {
             )
             .route("/{file}", get(top)),
     };
-    router
-        .fallback(async || StatusCode::NOT_FOUND)
-        .with_state(shim)
+    let router = router.fallback(async || StatusCode::NOT_FOUND);
+    let router = match is_on_loopback {
+        true => router.layer(from_fn(host::refuse_other_names)),
+        // Its names are those that its network gives it.
+        false => router,
+    };
+    router.with_state(shim)
 }
 
 /// `HASH.narinfo` and `HASH.ls` share their place with everything else that does not exist.
@@ -63,7 +69,7 @@ async fn top(State(shim): State<Shim>, Path(file): Path<String>, method: Method)
     StatusCode::NOT_FOUND.into_response()
 }
 
-/// An answer without a body, whatever went wrong: error text never leaves in a body.
+/// An answer without a body, whatever went wrong: what went wrong here never leaves in a body.
 pub fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;

@@ -173,6 +173,7 @@ impl Swarm {
         };
         let idle_work = IdleWork {
             book: book.clone(),
+            infos: infos.clone(),
             slots: seeder.slots.clone(),
         };
         tasks.spawn(idle_work.run(stop.clone()));

@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::nix::{HashPart, Narinfo, ParseError, PublicKey};
 
+use super::below::is_below;
 use super::body::body;
 use super::breaker::{Breaker, BreakerState, Permission};
 use super::decompress::decompress;
@@ -166,8 +167,11 @@ impl Upstream {
         }
     }
 
-    /// Any other file, as it is.
+    /// Any other file, as it is. `path` may be anybody's: what else is on that server is not asked for.
     pub async fn file(self: &Arc<Self>, path: &str) -> Result<Option<Body>, UpstreamError> {
+        if !is_below(&self.options.url, path) {
+            return Ok(None);
+        }
         let Some((url, response)) = self.get(path).await? else {
             return Ok(None);
         };

@@ -150,3 +150,46 @@ fn what_is_wrong_is_said_with_a_remedy() {
         assert!(finding["remedy"].is_string(), "{name}: {page}");
     }
 }
+
+/// It may be hundreds of megabytes, which only a person can tell to be of no use any more.
+#[test]
+fn what_a_channel_left_behind_is_named() {
+    let name = "what_a_channel_left_behind_is_named";
+    if !Need::all(name, &[Need::NIX]) {
+        return;
+    }
+    let (nix, scratch) = (Nix::installed(), Scratch::new());
+    let publication = Publication::of(&nix, Closure::small(), scratch.root());
+    let bare = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
+    let config = bare.clone().follow(&publication);
+    let agent = Node::start(&config);
+    agent.wait_for_channel();
+    let left = |agent: &Node| {
+        let page = agent.doctor();
+        let findings = page["findings"].as_array().unwrap().iter();
+        let left = findings.filter(|finding| finding["name"] == "left over");
+        left.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(left(&agent), Vec::<Value>::new());
+    // The file names it no more, but the agent has not been told.
+    bare.write();
+    assert_eq!(left(&agent), Vec::<Value>::new());
+    agent.stop();
+
+    let agent = Node::start(&bare);
+    let found = left(&agent);
+    let [shelf, pointers] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(shelf["state"], "warn");
+    for (finding, directory) in [(shelf, "channels"), (pointers, "pointers")] {
+        let mut inside = config.state.join(directory).read_dir().unwrap();
+        let path = inside.next().unwrap().unwrap().path();
+        let command = finding["remedy"].as_str().unwrap();
+        let expected = format!("rm -r '{}'", path.display());
+        assert!(command.starts_with(&expected), "{command}");
+        let removed = Command::new("sh").args(["-c", &expected]).status();
+        assert!(removed.unwrap().success());
+    }
+    assert_eq!(left(&agent), Vec::<Value>::new());
+}

@@ -1,13 +1,20 @@
 //! While nobody downloads, a seeder gets to know the info dicts of what is installed: it can then make any piece at once.
+//! Those of releases that are gone it forgets.
 
-use std::{fs::OpenOptions, os::unix::fs::FileExt as _, time::Duration};
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt as _,
+    time::Duration,
+};
 
-use narswarm::catalog::InfoDicts;
+use narswarm::{catalog::InfoDicts, torrent::InfoDict};
 
 use crate::lab::{LoneNar, Node, RawPeer, make_writable, raw_host, wait_for};
 
 /// Two frames.
 const SIZE: u64 = 6_000_000;
+/// As many as are kept without a release.
+const SPARE: u64 = 10_000;
 /// It begins 10 s after the start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,4 +52,32 @@ fn info_dicts_are_known_before_anybody_asks() {
     let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info_hash).unwrap();
     let piece = peer.piece(last, info.piece_len(last)).unwrap();
     assert!(piece == lone.payload.bytes[range.start as usize..range.end as usize]);
+}
+
+#[test]
+fn info_dicts_of_releases_that_are_gone_are_forgotten() {
+    let name = "info_dicts_of_releases_that_are_gone_are_forgotten";
+    let Some(lone) = LoneNar::new(name, SIZE) else {
+        return;
+    };
+    let config = lone.seedbox("seedbox");
+    fs::create_dir_all(&config.state).unwrap();
+    let infos = InfoDicts::open(&config.state.join("info.sqlite")).unwrap();
+    // What many releases before this one have left.
+    for i in 0..SPARE {
+        let info = InfoDict {
+            name: format!("{i}.nar.zst"),
+            ..InfoDict::clone(&lone.payload.info)
+        };
+        infos.put(&info).unwrap();
+    }
+    infos.put(&lone.payload.info).unwrap();
+    assert_eq!(infos.count().unwrap(), SPARE + 1);
+    let seedbox = Node::start(&config);
+    seedbox.wait_for_offer(1);
+    let info_hash = lone.payload.info.info_hash();
+    wait_for("file of what is listed", PATIENCE, || {
+        (infos.count().unwrap() == 1).then_some(())
+    });
+    assert!(infos.has(&info_hash).unwrap());
 }

@@ -22,6 +22,7 @@ mod exit_codes;
 mod fetched_ahead;
 mod full_state;
 mod gossip;
+mod host_names;
 mod hostile_neighbours;
 mod idle_work;
 mod kill_nine;

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use crate::lab::{HttpServer, LoneNar, Node, Scratch, get, narswarm};
+use crate::lab::{Answer, HttpServer, LoneNar, Node, NodeConfig, Scratch, get, narswarm};
 
 /// `me:secret`.
 const BASIC: &str = "authorization: Basic bWU6c2VjcmV0";
+const KEY: &str = "lab-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
 #[test]
 fn netrc_is_used_for_its_machine() {
@@ -85,8 +86,8 @@ fn another_host_is_not_told_the_password() {
         text.replace("URL: nar/", &format!("URL: {}/nar/", elsewhere.url()))
     };
     let upstream = HttpServer::start(move |path| match path.ends_with(".narinfo") {
-        true => crate::lab::Answer::Body(narinfo.clone().into_bytes()),
-        false => crate::lab::Answer::Status(404),
+        true => Answer::Body(narinfo.clone().into_bytes()),
+        false => Answer::Status(404),
     });
     let netrc = lone.scratch.path("netrc");
     fs::write(&netrc, "default login me password secret").unwrap();
@@ -96,4 +97,30 @@ fn another_host_is_not_told_the_password() {
     assert!(upstream.asked_with(BASIC) > 0);
     assert_eq!(elsewhere.asked_with(BASIC), 0);
     assert_eq!(elsewhere.asked_for("/nar/"), 1);
+}
+
+/// What lies beside a cache on its server is not this machine's to read out to whoever asks.
+#[test]
+fn no_path_leads_out_of_the_cache() {
+    let scratch = Scratch::new();
+    let upstream = HttpServer::start(|_| Answer::Body(b"a secret".to_vec()));
+    let netrc = scratch.path("netrc");
+    fs::write(&netrc, "default login me password secret").unwrap();
+    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store")).netrc(&netrc);
+    let agent = Node::start(&agent.upstream(&format!("{}/cache", upstream.url()), KEY));
+    for path in [
+        "/log/%2e%2e/%2e%2e/other/secret",
+        "/log/.%2E/%2e./other/secret",
+        "/log/..\\..\\other\\secret",
+        "/log/..%2f..%2fother%2fsecret",
+        "/log/..%5c..%5cother%5csecret",
+        "/realisations/%2e%2e/%2e%2e/other/secret",
+        "/debuginfo/../../other/secret",
+    ] {
+        assert_eq!(get(agent.shim, path).status, 404, "{path}");
+    }
+    assert_eq!(upstream.asked(), Vec::<String>::new());
+    assert_eq!(get(agent.shim, "/log/x..y.drv").body, b"a secret");
+    assert_eq!(upstream.asked(), ["GET /cache/log/x..y.drv"]);
+    assert_eq!(upstream.asked_with(BASIC), 1);
 }

@@ -1,14 +1,24 @@
 //! A DHT node that lies to whoever begins at it costs time, and nothing else. All of it happens on loopback.
 
-use std::net::SocketAddr;
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use narswarm::manifest::Pointer;
 
-use crate::lab::{Channel, DhtLiar, ForgedItem, Keys, Node, Publication};
+use crate::lab::{
+    Channel, DhtLiar, ForgedItem, Keys, Node, NodeConfig, Publication, Scratch, wait_for,
+};
 
 /// What the book of peers holds at most.
 const MAX_PEERS: u64 = 2000;
 const MEMORY: u64 = 150_000_000;
+/// What the program reads of a datagram.
+const DATAGRAM: usize = 2048;
+const PATIENCE: Duration = Duration::from_secs(60);
+const PONG: &[u8] = b"1:t4:ping";
+const PING: &[u8] = b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q4:ping1:t4:ping1:y1:qe";
 
 struct Lab {
     channel: Channel,
@@ -105,4 +115,70 @@ fn alone_it_keeps_an_agent_from_nothing_but_news() {
     let _seedbox = Node::start(&lab.channel.seedbox("seedbox").peer(agent.peer));
     agent.wait_for_channel();
     assert_eq!(agent.get(&path.nar()).body.len() as u64, path.nar_size);
+}
+
+/// Anybody can send one, in anybody's name: parsing it must not use up its thread's stack.
+#[test]
+fn no_datagram_is_nested_too_deeply() {
+    let scratch = Scratch::new();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let agent = NodeConfig::agent(scratch.path("agent"), &scratch.path("store"));
+    // In a DHT of the LAN it answers from the start.
+    let agent = Node::start(&agent.dht(&[socket.local_addr().unwrap()]));
+    let answers = || {
+        socket.send_to(PING, agent.peer).unwrap();
+        let mut answer = [0; DATAGRAM];
+        let (length, _) = socket.recv_from(&mut answer).ok()?;
+        let answer = &answer[..length];
+        // It asks questions of its own.
+        let is_ours = answer.windows(PONG.len()).any(|part| part == PONG);
+        is_ours.then_some(())
+    };
+    wait_for("answer to a ping", PATIENCE, answers);
+    let id = "2:id20:aaaaaaaaaaaaaaaaaaaa";
+    let (request, response) = ("d1:q4:ping1:t4:aaaa1:y1:q1:a", "d1:t4:aaaa1:y1:r1:r");
+    for head in [
+        "".to_owned(),
+        "d1:t4:aaaa1:x".to_owned(),
+        "d1:t".to_owned(),
+        "d1:v".to_owned(),
+        "d1:a".to_owned(),
+        "d1:r".to_owned(),
+        "d1:e".to_owned(),
+        request.to_owned(),
+        format!("{request}d{id}1:x"),
+        format!("{request}d{id}6:target"),
+        response.to_owned(),
+        format!("{response}d{id}1:v"),
+        format!("{response}d{id}5:token1:x6:values"),
+    ] {
+        for level in ["l", "d", "d1:a", "d0:", "ld1:x"] {
+            for datagram in [open(&head, level), closed(&head, level)] {
+                assert!(datagram.len() > DATAGRAM - 20 && datagram.len() <= DATAGRAM);
+                socket.send_to(&datagram, agent.peer).unwrap();
+            }
+        }
+        wait_for(&format!("answer after {head}"), PATIENCE, answers);
+    }
+    assert_eq!(agent.status()["ready"], true);
+}
+
+/// As many levels as fit.
+fn open(head: &str, level: &str) -> Vec<u8> {
+    let levels = (DATAGRAM - head.len()) / level.len();
+    (head.to_owned() + &level.repeat(levels)).into_bytes()
+}
+
+/// As many levels as fit together with their ends.
+fn closed(head: &str, level: &str) -> Vec<u8> {
+    let ends = "e".repeat(level.matches(['l', 'd']).count());
+    let inside = "0:";
+    let tail = "eee";
+    let space = DATAGRAM - head.len() - inside.len() - tail.len();
+    let levels = space / (level.len() + ends.len());
+    let (open, close) = (level.repeat(levels), ends.repeat(levels));
+    [head, &open, inside, &close, tail].concat().into_bytes()
 }

@@ -110,7 +110,7 @@ fn share_off_ends_uploads_and_stays() {
     let fetching = thread::spawn(move || {
         // It is cut off, whenever that is noticed.
         let mut stream = TcpStream::connect(shim).unwrap();
-        let request = format!("GET {nar} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {nar} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
     });

@@ -68,7 +68,7 @@ fn who_hangs_up_takes_nothing_from_the_others() {
     let agent = Node::start(&agent);
     let (shim, nar) = (agent.shim, lone.path().nar());
     let mut first = TcpStream::connect(shim).unwrap();
-    write!(first, "GET {nar} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    write!(first, "GET {nar} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     first.read_exact(&mut vec![0; 1_000_000]).unwrap();
     let second = {
         let nar = nar.clone();
@@ -86,7 +86,7 @@ fn who_hangs_up_takes_nothing_from_the_others() {
     // When the last one has hung up it ends, and what came counts as wasted: no manifest lists it.
     upstream.forget();
     let mut lonely = TcpStream::connect(shim).unwrap();
-    write!(lonely, "GET {nar} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    write!(lonely, "GET {nar} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     lonely.read_exact(&mut vec![0; 1_000_000]).unwrap();
     drop(lonely);
     agent.wait("an end", |status| {

@@ -112,7 +112,8 @@ fn first_byte_ms(shim: SocketAddr, path: &str) -> f64 {
     let start = Instant::now();
     stream
         .write_all(
-            format!("GET {path} HTTP/1.1\r\nHost: shim\r\nConnection: close\r\n\r\n").as_bytes(),
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
         )
         .unwrap();
     let mut seen = Vec::new();

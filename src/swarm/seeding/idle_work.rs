@@ -1,11 +1,12 @@
-//! Info dicts of what is installed, computed while nobody downloads: a cold request for a large NAR then takes the time of
-//! one frame, not of the whole NAR.
+//! Info dicts, while nobody downloads: those of what is installed are computed, so that a cold request for a large NAR takes
+//! the time of one frame, not of the whole NAR; those of releases that are gone are forgotten.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::{InfoDicts, InfoDictsError};
 use crate::torrent::InfoHash;
 
 use super::offer_book::OfferBook;
@@ -19,9 +20,13 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 const BUSY_PAUSE: Duration = Duration::from_secs(10);
 /// After each NAR, in times of what it took: a fifth of a core at most.
 const REST: u32 = 4;
+/// Info dicts that no release needs are kept up to so many (mostly 1 kB each), and up to twice what the releases list: a
+/// channel that is followed again, or a release that comes back, finds its own.
+const SPARE_INFOS: u64 = 10_000;
 
 pub struct IdleWork {
     pub book: Arc<OfferBook>,
+    pub infos: Arc<InfoDicts>,
     pub slots: Slots,
 }
 
@@ -37,6 +42,7 @@ impl IdleWork {
                 for info_hash in unknown.unwrap_or_default() {
                     self.describe(&info_hash).await;
                 }
+                self.forget(&stop).await;
                 tokio::time::sleep(LOOK_INTERVAL).await;
                 if changes.changed().await.is_err() {
                     return;
@@ -44,6 +50,15 @@ impl IdleWork {
             }
         })
         .await;
+    }
+
+    /// Lets go of what no release lists any more, once it is much.
+    async fn forget(&self, stop: &CancellationToken) {
+        let (book, infos, stop) = (self.book.clone(), self.infos.clone(), stop.clone());
+        let forgetting = move || forget(&infos, &book, &stop);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(forgetting).await {
+            tracing::warn!(%error, "info dicts of releases that are gone stay");
+        }
     }
 
     async fn describe(&self, info_hash: &InfoHash) {
@@ -59,4 +74,34 @@ impl IdleWork {
         }
         tokio::time::sleep(start.elapsed() * REST).await;
     }
+}
+
+/// In steps, between which others have the file.
+fn forget(
+    infos: &InfoDicts,
+    book: &OfferBook,
+    stop: &CancellationToken,
+) -> Result<(), InfoDictsError> {
+    // A channel whose release is still to come needs what is known of it.
+    let Some(listed) = book.listed() else {
+        return Ok(());
+    };
+    let before = infos.count()?;
+    if before <= SPARE_INFOS.max(2 * listed) {
+        return Ok(());
+    }
+    let mut after = None;
+    while !stop.is_cancelled() {
+        after = infos.forget_some(after, |info_hash| book.needs_info(info_hash))?;
+        if after.is_none() {
+            break;
+        }
+    }
+    let left = infos.count()?;
+    tracing::info!(
+        before,
+        left,
+        "info dicts of releases that are gone were forgotten"
+    );
+    Ok(())
 }

@@ -212,6 +212,26 @@ impl OfferBook {
         found
     }
 
+    /// How many paths the releases have, each with its own; `None` while not all of them are here.
+    pub fn listed(&self) -> Option<u64> {
+        let catalog = self.offers.catalog();
+        let paths = catalog.releases().iter().map(Release::paths);
+        self.offers.is_complete().then(|| paths.sum())
+    }
+
+    /// Whether the info dict of this payload is of use: a release lists it, or its bytes are here.
+    pub fn needs_info(&self, info_hash: &InfoHash) -> bool {
+        let (running, files) = (self.running.read(), self.files.read());
+        self.offers.catalog().lists(info_hash)
+            || self.payloads.find(info_hash).is_some()
+            || running
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(info_hash)
+            || files
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(info_hash)
+    }
+
     /// Tells of rows (and whether their payloads can be re-created) whether they are offered, as things are now.
     fn is_offered(&self, held: HashMap<String, u64>) -> impl Fn(&Row<'_>, bool) -> bool {
         let (offers, kept) = (self.offers.clone(), self.payloads.kept());

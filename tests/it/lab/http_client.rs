@@ -79,8 +79,14 @@ pub fn request_in(
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{more}\r\n");
+    let named = headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = match named {
+        true => String::new(),
+        false => format!("Host: {address}\r\n"),
+    };
+    let request = format!("{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n{more}\r\n");
     let start = Instant::now();
     let mut bytes = Vec::new();
     match place {

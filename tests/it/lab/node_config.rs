@@ -116,6 +116,14 @@ impl NodeConfig {
         self
     }
 
+    /// Where Nix asks.
+    pub fn shim(mut self, listen: SocketAddr) -> Self {
+        let listen = format!("[shim]\nlisten = \"{listen}\"\n");
+        let default = "[shim]\nlisten = \"127.0.0.1:0\"\n";
+        self.sections = self.sections.replace(default, &listen);
+        self
+    }
+
     /// Serves release files to Nix.
     pub fn expressions(mut self) -> Self {
         let shim = "[shim]\n";
