@@ -24,6 +24,8 @@ pub enum PayloadCopy {
 /// The one owner of the current catalog, of what is installed, and of what was withdrawn.
 pub struct Offers {
     store: Option<Store>,
+    /// Whether this program makes the bytes that its encoder id promises. Else nothing is re-created.
+    encodes: bool,
     catalog: RwLock<Arc<Catalog>>,
     /// Sorted by hash part: 52 bytes a path, where a hash map would take 100.
     installed: RwLock<Arc<[(HashPart, NarHash)]>>,
@@ -34,9 +36,10 @@ pub struct Offers {
 }
 
 impl Offers {
-    pub fn new(store: Option<Store>) -> Self {
+    pub fn new(store: Option<Store>, encodes: bool) -> Self {
         Self {
             store,
+            encodes,
             catalog: RwLock::default(),
             installed: RwLock::new(Arc::new([])),
             withdrawn: RwLock::default(),
@@ -57,6 +60,11 @@ impl Offers {
 
     pub fn store(&self) -> Option<&Store> {
         self.store.as_ref()
+    }
+
+    /// Whether this program makes payloads: `payload::self_test` was passed.
+    pub fn encodes(&self) -> bool {
+        self.encodes
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {
@@ -125,7 +133,9 @@ impl Offers {
     /// Whether the payload of this row can be re-created from the store; `ours` if by this program's encoder.
     pub fn can_recreate(&self, row: &Row<'_>, ours: bool) -> bool {
         let hash_part = row.hash_part();
-        ours && self.is_installed(&hash_part, &row.nar_hash())
+        self.encodes
+            && ours
+            && self.is_installed(&hash_part, &row.nar_hash())
             && !self.is_withdrawn(&PayloadCopy::Installed(row.info_hash(), hash_part))
     }
 
@@ -214,7 +224,7 @@ mod tests {
     #[test]
     fn a_payload_is_found_under_whichever_path_is_installed() {
         let payload = InfoHash::from_bytes([9; 20]);
-        let offers = Offers::new(None);
+        let offers = Offers::new(None, true);
         // Another channel names it for a path that is not here, and so does the first row of the good one.
         offers.set_catalog(Catalog::new(vec![
             release("other", &[1], payload),
@@ -246,5 +256,19 @@ mod tests {
         assert!(catalog.lists(&old) && catalog.lists(&new));
         let catalog = Catalog::new(vec![release("other", &[1], new)]);
         assert!(!catalog.lists(&old) && catalog.lists(&new));
+    }
+
+    /// It would fail at each path, one after the other. Nix still gets what is installed.
+    #[test]
+    fn a_program_with_another_zstd_recreates_nothing() {
+        let payload = InfoHash::from_bytes([9; 20]);
+        let nar_hash = NarHash::from_bytes([7; 32]);
+        for encodes in [true, false] {
+            let offers = Offers::new(None, encodes);
+            offers.set_catalog(Catalog::new(vec![release("lab", &[1], payload)]));
+            offers.set_installed(vec![(hash_part(1), nar_hash)]);
+            assert!(offers.is_installed(&hash_part(1), &nar_hash));
+            assert_eq!(offers.has_installed(&payload), encodes);
+        }
     }
 }

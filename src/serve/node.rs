@@ -95,7 +95,7 @@ impl Node {
             Some(StoreUri::Local { root }) => Some(Store::open(root.as_deref())?),
             _ => None,
         };
-        let offers = Arc::new(Offers::new(store));
+        let offers = Arc::new(Offers::new(store, encoder_off.is_none()));
         let infos = Arc::new(InfoDicts::open(&options.state.join("info.sqlite"))?);
         let chosen = ShareFile::new(&options.state).read_or_off(&counters);
         let swarm = Swarm::start(
@@ -117,10 +117,7 @@ impl Node {
             stop.clone(),
         )?;
         channels.refresh_local().await;
-        let recreating = encoder_off.is_none();
-        if recreating || options.role == Role::Agent {
-            read_installed(&offers, &counters, &mut None).await;
-        }
+        read_installed(&offers, &counters, &mut None).await;
         let substituter = match options.role {
             Role::Seedbox => None,
             Role::Agent => {

@@ -56,8 +56,8 @@ fn the_hours_limit_holds_until_a_reload_and_what_was_given_is_remembered() {
     };
     let fast = lone.seedbox("seedbox");
     // Whatever the hour is.
-    let slow = fast.clone().schedule("00:00", "12:00", SLOW);
-    let seedbox = Node::start(&slow.schedule("12:00", "00:00", SLOW));
+    let slow = fast.clone().schedule("00:00", "00:00", SLOW);
+    let seedbox = Node::start(&slow);
     seedbox.wait_for_offer(1);
     let limited = download(&lone, &seedbox, 2);
     assert!(limited > AT_LEAST, "{limited:?}");

@@ -143,11 +143,10 @@ impl Dht {
 
     /// One look at every channel. Returns how long to wait for the next.
     async fn round(&mut self, node: &AsyncDht) -> Duration {
-        let announces = self.announces();
         let mut complete = true;
         for topic in self.parts.pointers.followed() {
-            self.pointer(node, &topic, announces).await;
-            self.agents(node, &topic, announces).await;
+            self.pointer(node, &topic).await;
+            self.agents(node, &topic).await;
             complete &= self.parts.pointers.here(&topic.info_hash).is_some();
         }
         let (info, nodes) = (node.info().await, node.to_bootstrap().await);
@@ -167,7 +166,7 @@ impl Dht {
 
     /// Gets the pointer; gives ours where the DHT lags behind, and from time to time. Nobody keeps one alive whose release
     /// does not exist: only what is here is put.
-    async fn pointer(&mut self, node: &AsyncDht, topic: &Topic, announces: bool) {
+    async fn pointer(&mut self, node: &AsyncDht, topic: &Topic) {
         let salt = topic.channel.as_str().as_bytes();
         let mut items = node.get_mutable(&topic.key, Some(salt), None);
         let (mut best, pointers) = (0, self.parts.pointers.clone());
@@ -187,7 +186,8 @@ impl Dht {
         };
         let _ = timeout(QUERY, read).await;
         let here = self.parts.pointers.here(&topic.info_hash);
-        let Some(here) = here.filter(|_| announces) else {
+        // Asked after the look-up: that takes its time, and `share` may change meanwhile.
+        let Some(here) = here.filter(|_| self.announces()) else {
             return;
         };
         let done = self.done.entry(topic.info_hash).or_default();
@@ -202,7 +202,7 @@ impl Dht {
     }
 
     /// Learns who else follows the channel, and tells that we do.
-    async fn agents(&mut self, node: &AsyncDht, topic: &Topic, announces: bool) {
+    async fn agents(&mut self, node: &AsyncDht, topic: &Topic) {
         let target = Id::from(topic.info_hash.as_bytes());
         let found = node.get_peers(target).take(MAX_FOUND);
         let (port, peers) = (self.parts.listen.port(), self.parts.peers.clone());
@@ -220,6 +220,7 @@ impl Dht {
             std::future::ready(())
         });
         let _ = timeout(QUERY, read).await;
+        let announces = self.announces();
         let done = self.done.entry(topic.info_hash).or_default();
         if announces && is_due(done.announced, ANNOUNCE_AGAIN) {
             match timeout(QUERY, node.announce_peer(target, Some(port))).await {
@@ -376,3 +377,6 @@ impl RequestFilter for Within {
         self.0.allows(from.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,21 +36,23 @@ pub struct Lsd {
 }
 
 impl Lsd {
-    /// Announces and listens until `stop`; anew whenever interfaces or channels have changed.
+    /// Announces and listens until `stop`; anew whenever interfaces or channels have changed, or whether it may announce.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             let (interfaces, topics) = (interfaces(), self.topics());
+            let announces = self.policy.share() != Share::Off;
             let round = stop.child_token();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.listen(&topics, round.clone()) => {}
+                () = self.listen(&topics, announces, round.clone()) => {}
                 () = self.change(&interfaces, &topics) => {}
+                () = self.policy.until(|share| (share != Share::Off) != announces) => {}
             }
             round.cancel();
         }
     }
 
-    async fn listen(&self, topics: &BTreeSet<InfoHash>, stop: CancellationToken) {
+    async fn listen(&self, topics: &BTreeSet<InfoHash>, announces: bool, stop: CancellationToken) {
         let options = LocalServiceDiscoveryOptions {
             cancel_token: stop,
             ..LocalServiceDiscoveryOptions::default()
@@ -65,7 +67,7 @@ impl Lsd {
             }
         };
         self.fault.send_replace(None);
-        let port = (self.policy.share() != Share::Off).then_some(self.port);
+        let port = announces.then_some(self.port);
         let found = topics
             .iter()
             .map(|topic| lsd.announce(Id20::new(*topic.as_bytes()), port));

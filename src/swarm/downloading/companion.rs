@@ -84,7 +84,14 @@ impl Companion {
                 if worth && talking.len() < MAX_TALKS && talking.insert(peer) {
                     tries.insert(peer, tried + 1);
                     let (this, found) = (this.clone(), found.clone());
-                    talks.spawn(async move { (peer, this.talk(peer, found).await) });
+                    talks.spawn(async move {
+                        let result = tokio::select! {
+                            biased;
+                            () = this.policy.refuses(peer) => Ok(()),
+                            result = this.talk(peer, found) => result,
+                        };
+                        (peer, result)
+                    });
                 }
             }
             tokio::select! {
@@ -180,5 +187,82 @@ fn put_finished(out: &mut BytesMut, told: &mut Bitfield, have: &Bitfield) {
         if have.get(piece) && told.set(piece) {
             messages::put_have(out, piece);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha1::{Digest, Sha1};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::swarm::discovery::PeerOrigin;
+    use crate::swarm::downloading::Sources;
+    use crate::swarm::gossip;
+    use crate::swarm::share::Share;
+    use crate::torrent::InfoDict;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A download of which nothing is here yet.
+    fn part(place: &std::path::Path) -> PartFile {
+        let piece_length = 16 * 1024;
+        let bytes = vec![7; CROWD_PIECES as usize * piece_length];
+        let pieces = bytes.chunks(piece_length).map(|p| Sha1::digest(p).into());
+        let info = InfoDict {
+            name: "sample".into(),
+            length: bytes.len() as u64,
+            piece_length: piece_length as u32,
+            pieces: pieces.collect(),
+            frames: None,
+        };
+        PartFile::open(place, Arc::new(info)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_talk_ends_when_its_peer_is_not_to_be_told_any_more() {
+        let place = tempfile::tempdir().unwrap();
+        let (peers, gossip) = gossip::lab::alone(place.path());
+        let sources = Arc::new(Sources::new(peers.clone(), gossip));
+        let stop = CancellationToken::new();
+        let tracker = LocalTracker::start(sources, stop).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = listener.local_addr().unwrap();
+        peers.add(peer, PeerOrigin::Config);
+        let policy = Arc::new(SharePolicy::new(Share::Lan, vec![]));
+        let part = Arc::new(part(place.path()));
+        let companion = Companion {
+            part: part.clone(),
+            policy: policy.clone(),
+            tracker,
+            peer_id: PeerId::random(),
+            port: 1,
+            offered: Arc::default(),
+        };
+        tokio::spawn(companion.run(vec![peer]));
+
+        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let (read, mut write) = stream.into_split();
+        let mut reader = PeerReader::new(read);
+        reader.handshake().await.unwrap();
+        let mut out = BytesMut::new();
+        let peer_id = *PeerId::random().as_bytes();
+        messages::put_handshake(&mut out, part.info_hash(), peer_id, false);
+        write.write_all(&out).await.unwrap();
+        let bitfield = reader.next().await.unwrap();
+        assert!(matches!(bitfield, PeerMessage::Bitfield(_)));
+        let hello = reader.next().await.unwrap();
+        assert!(matches!(hello, PeerMessage::Hello { port: Some(1), .. }));
+
+        policy.set(Share::Off, vec![]);
+        part.completed(0).unwrap();
+        let (mut read, unread) = reader.into_parts();
+        assert!(unread.is_empty());
+        let mut rest = Vec::new();
+        let end = timeout(PATIENCE, read.read_to_end(&mut rest)).await;
+        assert!(end.is_ok_and(|end| end.is_ok()), "it goes on");
+        assert_eq!(rest, b"", "it was told of a piece");
     }
 }

@@ -101,7 +101,8 @@ impl Downloads {
         let Ok(turn) = self.reusing.backlog.clone().try_acquire_owned() else {
             return false;
         };
-        if !entry.our_encoder || self.kept(&entry.info_hash).is_some() {
+        let makes = entry.our_encoder && self.book.encodes();
+        if !makes || self.kept(&entry.info_hash).is_some() {
             return false;
         }
         let (downloads, info_hash) = (self.clone(), entry.info_hash);

@@ -25,7 +25,7 @@ pub fn alone(place: &Path) -> (Arc<PeerBook>, Arc<Gossip>) {
         threads: Some(1),
         nice: 0,
     };
-    let offers = Arc::new(Offers::new(None));
+    let offers = Arc::new(Offers::new(None, true));
     let book = OfferBook::new(offers, infos, payloads, None, recreation);
     let book = Arc::new(book.unwrap());
     let policy = Arc::new(SharePolicy::new(Share::Lan, vec![]));

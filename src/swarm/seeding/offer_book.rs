@@ -247,6 +247,11 @@ impl OfferBook {
         }
     }
 
+    /// Whether this program makes payloads.
+    pub fn encodes(&self) -> bool {
+        self.offers.encodes()
+    }
+
     /// Whether the store could give this payload too.
     pub fn is_installed(&self, info_hash: &InfoHash) -> bool {
         self.offers.has_installed(info_hash)

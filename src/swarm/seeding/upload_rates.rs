@@ -1,9 +1,10 @@
 //! How fast uploads may go: in all, per address, and by the hour of the day. All of it may change at any time.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -27,7 +28,7 @@ pub struct UploadLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScheduledLimit {
     pub from: TimeOfDay,
-    /// Not included; earlier than `from` means on the next day.
+    /// Not included; earlier than `from` means on the next day, and `from` itself the whole day.
     pub to: TimeOfDay,
     pub total: u64,
 }
@@ -37,7 +38,7 @@ pub struct ScheduledLimit {
 pub struct TimeOfDay(u16);
 
 #[derive(Debug, Error)]
-#[error("not a time of day: write HH:MM, for example 22:00")]
+#[error("not a time of day: write HH:MM, for example 22:00; midnight is 00:00")]
 pub struct TimeOfDayError;
 
 impl FromStr for TimeOfDay {
@@ -56,18 +57,33 @@ impl FromStr for TimeOfDay {
     }
 }
 
-impl TimeOfDay {
-    fn now() -> Self {
+/// What time it is, for those who follow a schedule.
+trait Clock: Send + Sync {
+    /// For how long ago something was.
+    fn instant(&self) -> Instant;
+    fn time_of_day(&self) -> TimeOfDay;
+}
+
+/// This machine's, in its time zone.
+struct LocalClock;
+
+impl Clock for LocalClock {
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn time_of_day(&self) -> TimeOfDay {
         let now = jiff::Zoned::now();
-        Self(now.hour() as u16 * MINUTES_PER_HOUR + now.minute() as u16)
+        TimeOfDay(now.hour() as u16 * MINUTES_PER_HOUR + now.minute() as u16)
     }
 }
 
 impl ScheduledLimit {
     fn covers(&self, time: TimeOfDay) -> bool {
-        match self.from <= self.to {
-            true => (self.from..self.to).contains(&time),
-            false => time >= self.from || time < self.to,
+        match self.from.cmp(&self.to) {
+            Ordering::Less => (self.from..self.to).contains(&time),
+            Ordering::Equal => true,
+            Ordering::Greater => time >= self.from || time < self.to,
         }
     }
 }
@@ -79,7 +95,10 @@ impl UploadLimits {
     }
 }
 
-pub struct UploadRates(RwLock<Current>);
+pub struct UploadRates {
+    clock: Box<dyn Clock>,
+    current: RwLock<Current>,
+}
 
 struct Current {
     limits: UploadLimits,
@@ -89,31 +108,41 @@ struct Current {
     looked: Instant,
 }
 
-impl UploadRates {
-    pub fn new(limits: UploadLimits) -> Self {
-        let total = limits.total_at(TimeOfDay::now());
-        Self(RwLock::new(Current {
+impl Current {
+    fn new(limits: UploadLimits, clock: &dyn Clock) -> Self {
+        let total = limits.total_at(clock.time_of_day());
+        Self {
             total,
             machine: total.map(|rate| Arc::new(RateLimiter::direct(quota(rate)))),
             addresses: limits
                 .per_peer
                 .map(|rate| Arc::new(RateLimiter::keyed(quota(rate)))),
             limits,
-            looked: Instant::now(),
-        }))
+            looked: clock.instant(),
+        }
+    }
+}
+
+impl UploadRates {
+    pub fn new(limits: UploadLimits) -> Self {
+        Self::by(Box::new(LocalClock), limits)
+    }
+
+    /// By this clock.
+    fn by(clock: Box<dyn Clock>, limits: UploadLimits) -> Self {
+        let current = RwLock::new(Current::new(limits, &*clock));
+        Self { clock, current }
     }
 
     /// What already waits goes by the rates that were.
     pub fn set(&self, limits: UploadLimits) {
-        let new = Self::new(limits);
-        let new = new.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.write() = Current::new(limits, &*self.clock);
     }
 
     /// The rate of the whole machine at this hour.
     pub fn total(&self) -> Option<u64> {
         self.look();
-        self.0.read().unwrap_or_else(PoisonError::into_inner).total
+        self.read().total
     }
 
     /// Waits until `bytes` may leave for `address`. Callers ask for at most one block at a time.
@@ -123,7 +152,7 @@ impl UploadRates {
         };
         self.look();
         let (machine, addresses) = {
-            let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let current = self.read();
             (current.machine.clone(), current.addresses.clone())
         };
         // Both only fail when more is asked than the bucket holds, which MIN_BURST excludes.
@@ -137,22 +166,30 @@ impl UploadRates {
 
     /// Follows the clock.
     fn look(&self) {
-        let due = |current: &Current| current.looked.elapsed() > LOOK_INTERVAL;
-        if !due(&self.0.read().unwrap_or_else(PoisonError::into_inner)) {
+        let now = self.clock.instant();
+        if now.duration_since(self.read().looked) <= LOOK_INTERVAL {
             return;
         }
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        current.looked = Instant::now();
+        let mut current = self.write();
+        current.looked = now;
         if let Some(addresses) = &current.addresses {
             // Those that are gone need no bucket.
             addresses.retain_recent();
         }
-        let total = current.limits.total_at(TimeOfDay::now());
+        let total = current.limits.total_at(self.clock.time_of_day());
         if total != current.total {
             tracing::info!(?total, "the upload limit of this hour");
             current.total = total;
             current.machine = total.map(|rate| Arc::new(RateLimiter::direct(quota(rate))));
         }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Current> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,7 +201,48 @@ fn quota(bytes_per_second: u64) -> Quota {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use super::*;
+
+    /// Put forward by hand; at first it is 21:59.
+    #[derive(Clone)]
+    struct Wound {
+        start: Instant,
+        seconds: Arc<AtomicU64>,
+    }
+
+    impl Wound {
+        fn new() -> Self {
+            Self {
+                start: Instant::now(),
+                seconds: Arc::default(),
+            }
+        }
+
+        fn forward(&self, seconds: u64) {
+            self.seconds.fetch_add(seconds, Relaxed);
+        }
+    }
+
+    impl Clock for Wound {
+        fn instant(&self) -> Instant {
+            self.start + Duration::from_secs(self.seconds.load(Relaxed))
+        }
+
+        fn time_of_day(&self) -> TimeOfDay {
+            let minutes = u64::from(time("21:59").0) + self.seconds.load(Relaxed) / 60;
+            TimeOfDay((minutes % (24 * u64::from(MINUTES_PER_HOUR))) as u16)
+        }
+    }
+
+    fn scheduled(from: &str, to: &str, total: u64) -> ScheduledLimit {
+        ScheduledLimit {
+            from: time(from),
+            to: time(to),
+            total,
+        }
+    }
 
     fn time(text: &str) -> TimeOfDay {
         text.parse().unwrap()
@@ -182,11 +260,6 @@ mod tests {
 
     #[test]
     fn the_hour_decides() {
-        let scheduled = |from: &str, to: &str, total| ScheduledLimit {
-            from: time(from),
-            to: time(to),
-            total,
-        };
         let limits = UploadLimits {
             total: Some(1),
             per_peer: None,
@@ -203,6 +276,40 @@ mod tests {
         case("06:59", 20);
         case("07:00", 5);
         case("08:30", 1);
+    }
+
+    #[test]
+    fn from_a_time_to_the_same_is_the_whole_day() {
+        for bound in ["00:00", "22:00"] {
+            let limit = scheduled(bound, bound, 20);
+            for at in ["00:00", "21:59", "22:00", "23:59"] {
+                assert!(limit.covers(time(at)), "{bound} {at}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_limit_follows_the_clock() {
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let limits = UploadLimits {
+            total: Some(1),
+            per_peer: None,
+            schedule: vec![scheduled("22:00", "07:00", 1 << 30)],
+        };
+        let clock = Wound::new();
+        let rates = UploadRates::by(Box::new(clock.clone()), limits);
+        assert_eq!(rates.total(), Some(1));
+        rates.wait(address, MIN_BURST as usize).await;
+        let mut again = std::pin::pin!(rates.wait(address, MIN_BURST as usize));
+        assert!(futures_util::poll!(&mut again).is_pending());
+        // At 22:00 the next block goes by the new limit.
+        clock.forward(60);
+        let next = std::pin::pin!(rates.wait(address, MIN_BURST as usize));
+        assert!(futures_util::poll!(next).is_ready());
+        assert_eq!(rates.total(), Some(1 << 30));
+        // At 07:00 nobody may have asked for a block.
+        clock.forward(9 * 3600);
+        assert_eq!(rates.total(), Some(1));
     }
 
     #[tokio::test]
