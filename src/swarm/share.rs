@@ -86,6 +86,14 @@ impl Network {
     }
 }
 
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Nearness {
+    Public,
+    /// It means something behind some router only, and not here.
+    Private,
+    Lan,
+}
+
 /// The policy with the networks that count as lan; it may change at any time.
 pub struct SharePolicy {
     rules: watch::Sender<Rules>,
@@ -161,6 +169,21 @@ impl SharePolicy {
     /// Within the LAN, or private elsewhere: those who are neither are not told of it.
     pub fn is_confined(&self, address: IpAddr) -> bool {
         is_private(address) || self.is_lan(address)
+    }
+
+    /// Whether one at `from` can know of `address`: nobody far away sends us through networks that are closed to it.
+    pub fn may_tell(&self, from: IpAddr, address: IpAddr) -> bool {
+        self.nearness(address) <= self.nearness(from)
+    }
+
+    fn nearness(&self, address: IpAddr) -> Nearness {
+        if self.is_lan(address) {
+            Nearness::Lan
+        } else if is_private(address) {
+            Nearness::Private
+        } else {
+            Nearness::Public
+        }
     }
 
     fn own_networks<T>(&self, f: impl Fn(&[Network]) -> T) -> T {
@@ -247,6 +270,23 @@ mod tests {
         case("fd00:1::1", true);
         case("127.0.0.1", true);
         case("203.0.113.1", false);
+    }
+
+    #[test]
+    fn nobody_tells_of_what_is_closed_to_it() {
+        let lan = vec!["198.51.100.0/24".parse().unwrap()];
+        let policy = SharePolicy::new(Share::Public, lan);
+        let case = |from: &str, address: &str, may: bool| {
+            let told = policy.may_tell(from.parse().unwrap(), address.parse().unwrap());
+            assert_eq!(told, may, "{from} tells of {address}");
+        };
+        case("203.0.113.1", "203.0.113.2", true);
+        case("203.0.113.1", "127.0.0.1", false);
+        case("203.0.113.1", "::ffff:198.51.100.9", false);
+        case("203.0.113.1", "fd00:1::1", false);
+        case("fd00:1::1", "fd00:2::1", true);
+        case("fd00:1::1", "198.51.100.9", false);
+        case("198.51.100.9", "127.0.0.1", true);
     }
 
     #[tokio::test]

@@ -167,9 +167,8 @@ impl Gossip {
         }
     }
 
-    /// Whether a neighbour can know of this address: nobody far away sends us through our own networks.
     fn may_tell(&self, neighbour: &Neighbour, address: SocketAddr) -> bool {
-        neighbour.is_near || !self.policy.is_lan(address.ip())
+        self.policy.may_tell(neighbour.address.ip(), address.ip())
     }
 
     /// An address of which others told, or which came to us, turned out to be good.
