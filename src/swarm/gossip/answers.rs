@@ -162,7 +162,7 @@ impl Gossip {
                 if peer.hello.info_hash == info_hash {
                     let holders = gossip.count_holders(&info_hash, offer.piece_count());
                     let visit = Visit {
-                        place: Some(&place),
+                        place: &place,
                         holders,
                     };
                     let served = gossip.seeder.serve(offer, peer, visit).await;

@@ -66,7 +66,7 @@ pub struct Upload<'a> {
     write: OwnedWriteHalf,
     /// Whether our handshake was sent before.
     greeted: bool,
-    place: Option<&'a Place>,
+    place: &'a Place,
     /// Of a running download.
     progress: Option<watch::Receiver<u32>>,
     /// The pieces that it may know of.
@@ -310,10 +310,9 @@ impl<'a> Upload<'a> {
 
     /// Whether its place is used, or only taken.
     fn works(&self, works: bool) {
-        match (self.place, works) {
-            (Some(place), true) => place.works(),
-            (Some(place), false) => place.rests(),
-            (None, _) => {}
+        match works {
+            true => self.place.works(),
+            false => self.place.rests(),
         }
     }
 
