@@ -122,7 +122,7 @@ impl Entrance {
         };
         let holders = self.gossip.count_holders(&info_hash, offer.piece_count());
         let visit = Visit {
-            place: Some(&place),
+            place: &place,
             holders,
         };
         tokio::select! {

@@ -86,6 +86,14 @@ impl Network {
     }
 }
 
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Nearness {
+    Public,
+    /// It means something behind some router only, and not here.
+    Private,
+    Lan,
+}
+
 /// The policy with the networks that count as lan; it may change at any time.
 pub struct SharePolicy {
     rules: watch::Sender<Rules>,
@@ -169,6 +177,21 @@ impl SharePolicy {
         match self.is_lan(address) {
             true => address.to_canonical(),
             false => host_of(address),
+        }
+    }
+
+    /// Whether one at `from` can know of `address`: nobody far away sends us through networks that are closed to it.
+    pub fn may_tell(&self, from: IpAddr, address: IpAddr) -> bool {
+        self.nearness(address) <= self.nearness(from)
+    }
+
+    fn nearness(&self, address: IpAddr) -> Nearness {
+        if self.is_lan(address) {
+            Nearness::Lan
+        } else if is_private(address) {
+            Nearness::Private
+        } else {
+            Nearness::Public
         }
     }
 
@@ -267,6 +290,23 @@ mod tests {
         assert_ne!(machine("fd00::1"), machine("fd00::2"));
         assert_ne!(machine("192.0.2.1"), machine("192.0.2.2"));
         assert_eq!(machine("::ffff:192.0.2.1"), machine("192.0.2.1"));
+    }
+
+    #[test]
+    fn nobody_tells_of_what_is_closed_to_it() {
+        let lan = vec!["198.51.100.0/24".parse().unwrap()];
+        let policy = SharePolicy::new(Share::Public, lan);
+        let case = |from: &str, address: &str, may: bool| {
+            let told = policy.may_tell(from.parse().unwrap(), address.parse().unwrap());
+            assert_eq!(told, may, "{from} tells of {address}");
+        };
+        case("203.0.113.1", "203.0.113.2", true);
+        case("203.0.113.1", "127.0.0.1", false);
+        case("203.0.113.1", "::ffff:198.51.100.9", false);
+        case("203.0.113.1", "fd00:1::1", false);
+        case("fd00:1::1", "fd00:2::1", true);
+        case("fd00:1::1", "198.51.100.9", false);
+        case("198.51.100.9", "127.0.0.1", true);
     }
 
     #[tokio::test]

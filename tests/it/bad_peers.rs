@@ -1,6 +1,13 @@
 //! Whatever peers do: right bytes from whoever else has them, a 404 or an honest cut in good time, never a wrong whole.
 
-use std::{os::unix::fs::FileExt, time::Duration};
+use std::{
+    collections::HashSet,
+    net::TcpListener,
+    os::unix::fs::FileExt,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use crate::lab::{LoneNar, Manner, Node, ScriptedPeer, get, wait_for};
 
@@ -9,6 +16,11 @@ const SIZE: u64 = 6_000_000;
 const REPLACED: Duration = Duration::from_secs(8);
 /// Without any progress for 30 s a download has failed.
 const GIVEN_UP: Duration = Duration::from_secs(40);
+
+/// Of so many peers one peer may tell a download.
+const TOLD_OF: usize = 80;
+/// All that it tells may cost so much memory.
+const GOSSIP_MEMORY: u64 = 30_000_000;
 
 const MANNERS: [Manner; 6] = [
     Manner::Stalls,
@@ -88,6 +100,47 @@ fn a_good_peer_replaces_a_bad_one() {
         let wasted = agent.bytes("wasted");
         assert!(wasted <= 2 * SIZE, "{manner:?}: {wasted} bytes");
     }
+}
+
+/// A peer that gives nothing, and tells of a hundred thousand others: the agent goes to few of them, and forgets the rest.
+#[test]
+fn a_peer_that_gossips_without_end_costs_little() {
+    let test = "a_peer_that_gossips_without_end_costs_little";
+    let Some(lone) = LoneNar::new(test, SIZE / 2) else {
+        return;
+    };
+    // Whoever is told of is here.
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let visited = Arc::new(Mutex::new(HashSet::new()));
+    thread::spawn({
+        let visited = visited.clone();
+        move || {
+            for stream in listener.incoming().flatten() {
+                visited.lock().unwrap().extend(stream.local_addr().ok());
+            }
+        }
+    });
+    let gossip = ScriptedPeer::start(&lone.payload, Manner::Gossips(port));
+    // So slow that there is time to go there.
+    let honest = ScriptedPeer::start(&lone.payload, Manner::Slow(300_000));
+    let agent = lone
+        .agent("agent")
+        .peer(gossip.address)
+        .peer(honest.address);
+    let agent = Node::start(&agent);
+    agent.wait_for_channel();
+    let before = agent.peak_memory();
+    lone.check_within(&agent, GIVEN_UP);
+    let cost = agent.peak_memory() - before;
+    let visited = visited.lock().unwrap().len();
+    println!(
+        "{} messages, {cost} bytes, {visited} visited",
+        gossip.gossiped()
+    );
+    assert!(gossip.gossiped() > 1000);
+    assert!(cost < GOSSIP_MEMORY, "{cost}");
+    assert!((1..=TOLD_OF).contains(&visited), "{visited} peers");
 }
 
 /// With nobody else: nothing was sent, so it is a 404; or it is cut off, and what came is right.

@@ -1,7 +1,11 @@
 //! A neighbour that lies, floods or tells of machines that do not exist costs little: what is there is still found, and
 //! it is left alone.
 
-use std::{io::Read, net::TcpListener, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    time::Duration,
+};
 
 use crate::lab::{
     Channel, Node, TopicPeer, answer_for_the_topic_only, connect_silently, raw_host, topic,
@@ -150,6 +154,41 @@ fn a_dial_back_goes_to_who_asks_and_not_too_often() {
         }
     }
     assert!((1..=DIALS).contains(&served), "{served} connections");
+}
+
+#[test]
+fn who_hoards_dial_backs_loses_them() {
+    let Some(lab) = Lab::new("who_hoards_dial_backs_loses_them") else {
+        return;
+    };
+    let layer = &lab.channel.publication.layers()[0];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut hoarder = TopicPeer::connect(lab.origin.peer, topic(&lab.channel.publication), 1);
+    hoarder.say_hello(port, &[layer.sha256]);
+    let request = [b"d9:dial backd5:layer32:", &layer.sha256[..], b"3:rowi0eee"].concat();
+    listener.set_nonblocking(true).unwrap();
+    let mut hoard = Vec::new();
+    // It asks for nothing on any of them: before all of them are its own, those that are idle go.
+    wait_for("connection that it loses", SOON, || {
+        hoarder.say(&request);
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut hello = [0; 68];
+            stream.set_nonblocking(false).unwrap();
+            stream.read_exact(&mut hello).unwrap();
+            stream.write_all(&hello).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // Not the probe of the port, which is for the topic.
+            if hello[28..48] != *topic(&lab.channel.publication).as_bytes() {
+                hoard.push(stream);
+            }
+        }
+        let mut buffer = [0; 4096];
+        let lost = |stream: &mut std::net::TcpStream| matches!(stream.read(&mut buffer), Ok(0));
+        let lost = hoard.iter_mut().any(lost);
+        lost.then_some(())
+    });
+    assert!(hoard.len() < SILENT.into(), "{}", hoard.len());
 }
 
 #[test]

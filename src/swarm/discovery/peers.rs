@@ -1,6 +1,6 @@
 //! The peers that this machine knows of, and what was seen of them.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
@@ -21,6 +21,8 @@ const MAX_PER_NETWORK: usize = 64;
 const CANDIDATES_PER_NETWORK: usize = 8;
 /// Addresses that multicast tells of; anybody on the LAN can invent some.
 const MAX_LAN: usize = 500;
+/// Those of one machine, on which many agents may run; all machines of a LAN share a /64.
+const MAX_PER_HOST: usize = 32;
 /// A peer that could not be reached is asked last for this long.
 const SHUNNED: Duration = Duration::from_secs(60);
 /// A peer that broke its word, or the protocol, is not asked at all for this long.
@@ -46,10 +48,17 @@ struct Known {
     listed: bool,
     failed: Option<Instant>,
     reached: bool,
+    /// Whether it ever was.
+    met: bool,
     banned: Option<Instant>,
 }
 
 impl Known {
+    /// Whether nobody was ever there, and nothing but some stranger's word speaks for it.
+    fn is_hopeless(&self) -> bool {
+        self.failed.is_some() && !self.met && !self.is_named()
+    }
+
     fn is_named(&self) -> bool {
         matches!(self.origin, PeerOrigin::Manifest | PeerOrigin::Config)
     }
@@ -85,7 +94,7 @@ impl PeerBook {
                 seen.origin = seen.origin.max(origin);
                 return;
             }
-            if !has_place(&known, address.ip(), origin)
+            if !find_place(&mut known, address.ip(), origin)
                 || (known.len() >= MAX_PEERS && !make_room(&mut known, origin))
             {
                 return;
@@ -97,6 +106,7 @@ impl PeerBook {
                     listed: false,
                     failed: None,
                     reached: false,
+                    met: false,
                     banned: None,
                 },
             );
@@ -138,6 +148,7 @@ impl PeerBook {
     pub fn saw(&self, address: SocketAddr, reached: bool) {
         if let Some(known) = self.lock().get_mut(&address) {
             known.reached = reached;
+            known.met |= reached;
             known.failed = (!reached).then(Instant::now);
         }
     }
@@ -148,6 +159,7 @@ impl PeerBook {
             && known.origin > PeerOrigin::Exchange
         {
             known.reached = true;
+            known.met = true;
             known.failed = None;
         }
     }
@@ -259,126 +271,57 @@ impl PeerBook {
 }
 
 /// Whether one more address of this origin is kept, whatever else there is.
-fn has_place(known: &HashMap<SocketAddr, Known>, address: IpAddr, origin: PeerOrigin) -> bool {
+fn find_place(known: &mut HashMap<SocketAddr, Known>, address: IpAddr, origin: PeerOrigin) -> bool {
     match origin {
         PeerOrigin::Manifest | PeerOrigin::Config => true,
         PeerOrigin::Lan => {
-            let lan = known.values().filter(|known| known.origin == origin);
-            lan.count() < MAX_LAN
+            let host = address.to_canonical();
+            fits(known, MAX_PER_HOST, |other, known| {
+                known.origin == origin && other.to_canonical() == host
+            }) && fits(known, MAX_LAN, |_, known| known.origin == origin)
         }
         PeerOrigin::Exchange | PeerOrigin::Dht | PeerOrigin::Tracker => {
             let network = network_of(address);
-            let near = known.iter().filter(|(other, known)| {
-                known.origin <= PeerOrigin::Tracker && network_of(other.ip()) == network
-            });
-            near.count() < MAX_PER_NETWORK
+            fits(known, MAX_PER_NETWORK, |other, known| {
+                known.origin <= PeerOrigin::Tracker && network_of(other) == network
+            })
         }
     }
 }
 
+/// Whether one more fits among those that count, if need be in the place of one where nobody ever was.
+fn fits(
+    known: &mut HashMap<SocketAddr, Known>,
+    limit: usize,
+    counts: impl Fn(IpAddr, &Known) -> bool,
+) -> bool {
+    let counted = known
+        .iter()
+        .filter(|(other, known)| counts(other.ip(), known));
+    if counted.clone().count() < limit {
+        return true;
+    }
+    let mut hopeless = counted.filter(|(_, known)| known.is_hopeless());
+    let gone = hopeless.next().map(|(address, _)| *address);
+    gone.is_some_and(|gone| known.remove(&gone).is_some())
+}
+
 /// Drops one address of an origin that says less than `origin`: one that nobody has reached, or of which only other
-/// peers tell. For one that is named any that is not will do.
+/// peers tell. For one that is named any that is not will do; of the same origin, one where nobody ever was.
 fn make_room(known: &mut HashMap<SocketAddr, Known>, origin: PeerOrigin) -> bool {
     let named = matches!(origin, PeerOrigin::Manifest | PeerOrigin::Config);
     let worst = known
         .iter()
-        .filter(|(_, known)| known.origin < origin && !known.is_named())
-        .filter(|(_, known)| named || !known.reached || known.origin == PeerOrigin::Exchange)
+        .filter(|(_, known)| match known.origin.cmp(&origin) {
+            Ordering::Less if known.is_named() => false,
+            Ordering::Less => named || !known.reached || known.origin == PeerOrigin::Exchange,
+            Ordering::Equal => known.is_hopeless(),
+            Ordering::Greater => false,
+        })
         .min_by_key(|(_, known)| (known.origin, known.reached))
         .map(|(address, _)| *address);
     worst.is_some_and(|worst| known.remove(&worst).is_some())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(i: u16) -> SocketAddr {
-        SocketAddr::from(([10, (i / 250) as u8, (i % 250) as u8, 1], i + 1))
-    }
-
-    #[test]
-    fn the_best_come_first_and_the_book_is_bounded() {
-        let book = PeerBook::default();
-        book.add(address(1), PeerOrigin::Tracker);
-        book.add(address(2), PeerOrigin::Config);
-        book.add(address(3), PeerOrigin::Config);
-        book.saw(address(3), false);
-        assert_eq!(book.candidates(), [address(2), address(1), address(3)]);
-        book.add("0.0.0.0:1".parse().unwrap(), PeerOrigin::Tracker);
-        book.add("192.0.2.1:0".parse().unwrap(), PeerOrigin::Tracker);
-        assert_eq!(book.len(), 3);
-        book.configure(&[address(3), address(4)]);
-        assert_eq!(book.candidates(), [address(4), address(1), address(3)]);
-        for i in 0..5000 {
-            book.add(address(i), PeerOrigin::Tracker);
-        }
-        assert_eq!(book.len(), MAX_PEERS);
-        book.add(address(6000), PeerOrigin::Manifest);
-        assert!(book.is_named(&address(6000)));
-        assert_eq!(book.len(), MAX_PEERS);
-    }
-
-    #[test]
-    fn what_peers_tell_of_is_asked_only_when_it_was_reached() {
-        let book = PeerBook::default();
-        (0..5000).for_each(|i| book.add(address(i), PeerOrigin::Exchange));
-        (0..5000).for_each(|i| book.answered(address(i)));
-        assert!(book.candidates().is_empty());
-        book.saw(address(7), true);
-        assert_eq!(book.candidates(), [address(7)]);
-        // A flood does not keep others out.
-        book.add(address(5001), PeerOrigin::Tracker);
-        assert_eq!(book.candidates().len(), 2);
-        book.shun(address(7));
-        assert!(book.is_shunned(address(7)) && book.reached().is_empty());
-        assert_eq!(book.candidates(), [address(5001)]);
-    }
-
-    #[test]
-    fn one_network_has_neither_the_book_nor_a_download() {
-        let book = PeerBook::default();
-        for port in 1..3000 {
-            let invented = SocketAddr::from(([203, 0, 113, (port % 200) as u8], port));
-            book.add(invented, PeerOrigin::Exchange);
-            book.saw(invented, true);
-        }
-        assert_eq!(book.len(), MAX_PER_NETWORK);
-        (0..20).for_each(|i| book.add(address(i), PeerOrigin::Exchange));
-        (0..20).for_each(|i| book.saw(address(i), true));
-        let first = book.candidates();
-        let first = &first[..20 + CANDIDATES_PER_NETWORK];
-        assert!((0..20).all(|i| first.contains(&address(i))));
-    }
-
-    #[test]
-    fn nobody_keeps_out_those_who_are_named() {
-        let book = PeerBook::default();
-        (0..3000).for_each(|i| book.add(address(i), PeerOrigin::Tracker));
-        (0..3000).for_each(|i| book.saw(address(i), true));
-        assert_eq!(book.len(), MAX_PEERS);
-        let named = address(4000);
-        book.add(named, PeerOrigin::Manifest);
-        assert!(book.is_named(&named) && book.is_named_host(named.ip()));
-        // Multicast that is invented pushes nobody out who is named, and not everybody else.
-        (4001..6000).for_each(|i| book.add(address(i), PeerOrigin::Lan));
-        assert!(book.is_named(&named));
-        let lan = PeerBook::default();
-        (0..2000).for_each(|i| lan.add(address(i), PeerOrigin::Lan));
-        assert_eq!(lan.len(), MAX_LAN);
-        book.name(&[address(4001)]);
-        assert!(book.is_named(&address(4001)) && !book.is_named(&named));
-    }
-
-    #[test]
-    fn what_the_configuration_drops_a_manifest_may_still_name() {
-        let book = PeerBook::default();
-        let both = [address(1), address(2)];
-        book.configure(&both);
-        book.name(&both[..1]);
-        book.configure(&[]);
-        assert!(book.is_named(&both[0]) && !book.dialable().contains(&both[1]));
-        book.name(&[]);
-        assert!(!book.is_named(&both[0]));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@
 //! what this machine does, so it goes only where `share` lets uploads go, and only to our own program.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl Companion {
         }
         tokio::time::sleep(AFTER).await;
         let this = Arc::new(self);
-        let (found, mut finds) = mpsc::channel(MAX_TALKS);
+        let (found, mut finds) = mpsc::channel::<(IpAddr, Vec<SocketAddr>)>(MAX_TALKS);
         let mut talks = JoinSet::new();
         let mut talking = HashSet::new();
         let mut tries: HashMap<SocketAddr, u32> = HashMap::new();
@@ -95,9 +95,8 @@ impl Companion {
                 }
             }
             tokio::select! {
-                Some(peers) = finds.recv() => {
-                    this.tracker.tell(&this.part.info_hash(), &peers);
-                    waiting = peers;
+                Some((from, peers)) = finds.recv() => {
+                    waiting = this.tracker.tell(&this.part.info_hash(), from, peers);
                 }
                 Some(ended) = talks.join_next() => if let Ok((peer, result)) = ended {
                     // Whoever tells of it again makes us try again.
@@ -118,7 +117,7 @@ impl Companion {
     async fn talk(
         &self,
         address: SocketAddr,
-        found: mpsc::Sender<Vec<SocketAddr>>,
+        found: mpsc::Sender<(IpAddr, Vec<SocketAddr>)>,
     ) -> Result<(), TalkError> {
         let connect = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connect
@@ -158,7 +157,12 @@ impl Companion {
         loop {
             tokio::select! {
                 message = timeout(SILENCE, reader.next()) => {
-                    self.listen(message.map_err(|_| TalkError::Silent)??, &found).await;
+                    let message = message.map_err(|_| TalkError::Silent)??;
+                    if let PeerMessage::Peers(peers) = message {
+                        let _ = found.send((address.ip(), peers)).await;
+                    } else {
+                        self.listen(&message);
+                    }
                 }
                 _ = tell.tick() => if progress.has_changed().unwrap_or(false) {
                     progress.mark_unchanged();
@@ -170,13 +174,10 @@ impl Companion {
         }
     }
 
-    async fn listen(&self, message: PeerMessage, found: &mpsc::Sender<Vec<SocketAddr>>) {
+    fn listen(&self, message: &PeerMessage) {
         match message {
-            PeerMessage::Have(piece) if !self.part.has(piece) => self.offered.notify_one(),
+            PeerMessage::Have(piece) if !self.part.has(*piece) => self.offered.notify_one(),
             PeerMessage::HaveAll | PeerMessage::Bitfield(_) => self.offered.notify_one(),
-            PeerMessage::Peers(peers) => {
-                let _ = found.send(peers).await;
-            }
             _ => {}
         }
     }
@@ -227,11 +228,13 @@ mod tests {
         let (peers, gossip) = gossip::lab::alone(place.path());
         let sources = Arc::new(Sources::new(peers.clone(), gossip));
         let stop = CancellationToken::new();
-        let tracker = LocalTracker::start(sources, stop).await.unwrap();
+        let policy = Arc::new(SharePolicy::new(Share::Lan, vec![]));
+        let tracker = LocalTracker::start(sources, policy.clone(), stop)
+            .await
+            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = listener.local_addr().unwrap();
         peers.add(peer, PeerOrigin::Config);
-        let policy = Arc::new(SharePolicy::new(Share::Lan, vec![]));
         let part = Arc::new(part(place.path()));
         let companion = Companion {
             part: part.clone(),

@@ -60,7 +60,7 @@ impl Engine {
             ..
         } = parts;
         let local = DownloadError::Local;
-        let tracker = LocalTracker::start(sources.clone(), stop.clone())
+        let tracker = LocalTracker::start(sources.clone(), parts.policy.clone(), stop.clone())
             .await
             .map_err(local)?;
         // Holders behind NAT connect to our port, and from there to this one.
@@ -69,7 +69,9 @@ impl Engine {
             ipv4_only: true,
             ..ListenerOptions::default()
         };
-        let way_out = WayOut::start(tasks, stop).await.map_err(local)?;
+        let way_out = WayOut::start(tracker.clone(), tasks, stop)
+            .await
+            .map_err(local)?;
         let connect = ConnectionOptions {
             proxy_url: Some(way_out.url()),
             ..ConnectionOptions::default()
@@ -91,7 +93,15 @@ impl Engine {
             .await
             .map_err(failure)?;
         if let Some(address) = session.listen_addr() {
-            sources.gossip().dial_backs.set_engine(address.port());
+            // The tracker knows gossip: neither is to keep the other.
+            let tracker = Arc::downgrade(&tracker);
+            let heard = move |from, info_hash: &_, peers| {
+                if let Some(tracker) = tracker.upgrade() {
+                    tracker.tell(info_hash, from, peers);
+                }
+            };
+            let dial_backs = &sources.gossip().dial_backs;
+            dial_backs.set_engine(address.port(), Box::new(heard));
         }
         Ok(Self {
             session,

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 use crate::torrent::InfoHash;
 
 use super::sources::Sources;
+use crate::swarm::networks::host_of;
 use crate::swarm::protocol::announce::{self, Announce};
 use crate::swarm::seeding::CROWD_PIECES;
+use crate::swarm::share::SharePolicy;
 
 /// An answer without news: below every client's and proxy's idea of a dead request.
 const HOLD: Duration = Duration::from_secs(50);
@@ -33,6 +35,8 @@ pub const POLL: Duration = Duration::from_millis(250);
 
 /// Peers that one download is told of: each costs a connection.
 const MAX_TOLD: usize = 160;
+/// Those of which one machine tells: it may have invented them.
+const MAX_FROM_ONE: usize = MAX_TOLD / 2;
 /// Those that it starts with.
 const MAX_FIRST: usize = 80;
 /// A small payload is there before many could be of use: it starts with so many, and hears of so many more a second.
@@ -49,6 +53,8 @@ struct Known {
     told: HashSet<SocketAddr>,
     /// Found for this download alone, not told yet.
     fresh: Vec<SocketAddr>,
+    /// How many of them each machine told of.
+    from: HashMap<IpAddr, usize>,
     piece_count: u32,
     since: Instant,
 }
@@ -58,9 +64,39 @@ impl Known {
         Self {
             told: HashSet::new(),
             fresh: vec![],
+            from: HashMap::new(),
             piece_count,
             since: Instant::now(),
         }
+    }
+
+    /// Notes peers of which a machine tells.
+    fn hear(&mut self, from: IpAddr, peers: &[SocketAddr]) {
+        let its = self.from.entry(from).or_default();
+        for peer in peers {
+            let new = !self.told.contains(peer) && !self.fresh.contains(peer);
+            // Told are no more either.
+            if new && *its < MAX_FROM_ONE && self.fresh.len() < MAX_TOLD {
+                self.fresh.push(*peer);
+                *its += 1;
+            }
+        }
+    }
+
+    /// Takes those that it may hear of now: first candidates, of whom we know, and then whom others tell of.
+    fn take(&mut self, candidates: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let room = self.room();
+        let mut news: Vec<SocketAddr> = candidates
+            .into_iter()
+            .filter(|peer| !self.told.contains(peer))
+            .take(room)
+            .collect();
+        self.told.extend(&news);
+        self.fresh.retain(|peer| !self.told.contains(peer));
+        let more = self.fresh.len().min(room - news.len());
+        news.extend(self.fresh.drain(..more));
+        self.told.extend(&news);
+        news
     }
 
     /// How many more it may be told of now.
@@ -84,6 +120,7 @@ enum Untold {
 
 pub struct LocalTracker {
     sources: Arc<Sources>,
+    policy: Arc<SharePolicy>,
     downloads: Mutex<HashMap<InfoHash, Known>>,
     /// Wakes those who wait for peers of one download.
     found: Notify,
@@ -92,10 +129,15 @@ pub struct LocalTracker {
 
 impl LocalTracker {
     /// Binds a free loopback port and serves until `stop`.
-    pub async fn start(sources: Arc<Sources>, stop: CancellationToken) -> io::Result<Arc<Self>> {
+    pub async fn start(
+        sources: Arc<Sources>,
+        policy: Arc<SharePolicy>,
+        stop: CancellationToken,
+    ) -> io::Result<Arc<Self>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let tracker = Arc::new(Self {
             sources,
+            policy,
             downloads: Mutex::default(),
             found: Notify::new(),
             address: listener.local_addr()?,
@@ -118,14 +160,20 @@ impl LocalTracker {
         peers
     }
 
-    /// Peers of this download alone, beside those that `Sources` knows.
-    pub fn tell(&self, info_hash: &InfoHash, peers: &[SocketAddr]) {
+    /// Peers of this download alone of which the one at `from` tells, beside those that `Sources` knows. Returns those of
+    /// which it can know.
+    pub fn tell(
+        &self,
+        info_hash: &InfoHash,
+        from: IpAddr,
+        mut peers: Vec<SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        peers.retain(|peer| self.policy.may_tell(from, peer.ip()));
         if let Some(known) = self.downloads().get_mut(info_hash) {
-            known.fresh.extend_from_slice(peers);
-            // Told are no more either.
-            known.fresh.truncate(MAX_TOLD);
+            known.hear(host_of(from), &peers);
             self.found.notify_waiters();
         }
+        peers
     }
 
     pub fn forget(&self, info_hash: &InfoHash) {
@@ -207,13 +255,10 @@ impl LocalTracker {
         let Some(known) = downloads.get_mut(info_hash) else {
             return Untold::Ended;
         };
-        let mut fresh: Vec<SocketAddr> = known.fresh.drain(..).chain(candidates).collect();
-        fresh.retain(|peer| !known.told.contains(peer));
-        fresh.truncate(known.room());
-        known.told.extend(&fresh);
-        match fresh.is_empty() {
+        let news = known.take(candidates);
+        match news.is_empty() {
             true => Untold::Nobody,
-            false => Untold::Peers(fresh),
+            false => Untold::Peers(news),
         }
     }
 
@@ -225,8 +270,18 @@ impl LocalTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::discovery::PeerOrigin;
+    use crate::swarm::discovery::{PeerBook, PeerOrigin};
     use crate::swarm::gossip;
+    use crate::swarm::share::Share;
+
+    /// It knows nobody yet.
+    async fn lonely(place: &std::path::Path) -> (Arc<PeerBook>, Arc<LocalTracker>) {
+        let (peers, gossip) = gossip::lab::alone(place);
+        let sources = Arc::new(Sources::new(peers.clone(), gossip));
+        let policy = Arc::new(SharePolicy::new(Share::Public, vec![]));
+        let tracker = LocalTracker::start(sources, policy, CancellationToken::new());
+        (peers, tracker.await.unwrap())
+    }
 
     async fn announce(tracker: &LocalTracker, info_hash: InfoHash) -> String {
         let encoded = percent_encoding::percent_encode(
@@ -239,15 +294,32 @@ mod tests {
         String::from_utf8_lossy(&response.bytes().await.unwrap()).into_owned()
     }
 
+    #[tokio::test]
+    async fn one_peer_tells_of_few_and_of_none_that_are_closed_to_it() {
+        let place = tempfile::tempdir().unwrap();
+        let (peers, tracker) = lonely(place.path()).await;
+        let info_hash = InfoHash::from_bytes([0xfe; 20]);
+        tracker.begin(info_hash, CROWD_PIECES);
+        let address = |i: u8| SocketAddr::from(([203, 0, 113, i], 6881));
+        let (liar, honest) = (address(1).ip(), address(2).ip());
+        let ours = ["127.0.0.1:6881", "192.168.7.7:6881"].map(|peer| peer.parse().unwrap());
+        assert!(tracker.tell(&info_hash, liar, ours.to_vec()).is_empty());
+        assert!(matches!(tracker.untold(&info_hash), Untold::Nobody));
+        tracker.tell(&info_hash, liar, (10..250).map(address).collect());
+        tracker.tell(&info_hash, honest, vec![address(3)]);
+        peers.add(address(4), PeerOrigin::Config);
+        let Untold::Peers(told) = tracker.untold(&info_hash) else {
+            unreachable!()
+        };
+        assert_eq!(told.len(), MAX_FROM_ONE + 2);
+        assert_eq!((told[0], told.last()), (address(4), Some(&address(3))));
+    }
+
     /// Nothing else wakes it: its room grows with time.
     #[tokio::test]
     async fn a_small_download_hears_of_few_and_soon_of_more() {
         let place = tempfile::tempdir().unwrap();
-        let (peers, gossip) = gossip::lab::alone(place.path());
-        let sources = Arc::new(Sources::new(peers.clone(), gossip));
-        let tracker = LocalTracker::start(sources, CancellationToken::new())
-            .await
-            .unwrap();
+        let (peers, tracker) = lonely(place.path()).await;
         for host in 1..=20 {
             peers.add(([192, 0, 2, host], 6881).into(), PeerOrigin::Config);
         }
@@ -263,11 +335,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_waits_for_a_new_peer() {
         let place = tempfile::tempdir().unwrap();
-        let (peers, gossip) = gossip::lab::alone(place.path());
-        let sources = Arc::new(Sources::new(peers.clone(), gossip));
-        let tracker = LocalTracker::start(sources, CancellationToken::new())
-            .await
-            .unwrap();
+        let (peers, tracker) = lonely(place.path()).await;
         let info_hash = InfoHash::from_bytes([0xfe; 20]);
         assert!(
             announce(&tracker, info_hash).await.contains("5:peers0:"),

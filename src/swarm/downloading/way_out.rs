@@ -1,4 +1,4 @@
-//! librqbit's way out to its peers: a SOCKS5 proxy on loopback, for it alone.
+//! librqbit's way out to its peers: a SOCKS5 proxy on loopback, for it alone. What comes back is sifted.
 //!
 //! Its own sockets have Nagle's algorithm on: the request that follows "interested" waits for an acknowledgement, a whole
 //! round trip for each new peer, and as long again where the peer delays it. From here on they do not, and on loopback a
@@ -12,6 +12,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
@@ -23,7 +24,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::local_tracker::LocalTracker;
 use crate::swarm::protocol::incoming::quick_ack;
+use crate::swarm::protocol::sift;
 
 const VERSION: u8 = 5;
 const METHOD_PASSWORD: u8 = 2;
@@ -61,8 +64,12 @@ pub struct WayOut {
 }
 
 impl WayOut {
-    /// Listens until `stop`.
-    pub async fn start(tasks: &TaskTracker, stop: &CancellationToken) -> io::Result<Self> {
+    /// Listens until `stop`. The tracker hears of whom the peers tell.
+    pub async fn start(
+        tracker: Arc<LocalTracker>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let mut secret = [0; 16];
@@ -83,11 +90,12 @@ impl WayOut {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
-                let (password, stop) = (password.clone(), stop.clone());
+                let (password, tracker) = (password.clone(), tracker.clone());
+                let stop = stop.clone();
                 connections.spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        result = serve(stream, &password) => {
+                        result = serve(stream, &password, &tracker) => {
                             if let Err(error) = result {
                                 tracing::trace!(%error, "a way out ended");
                             }
@@ -105,7 +113,11 @@ impl WayOut {
     }
 }
 
-async fn serve(mut engine: TcpStream, password: &str) -> Result<(), WayOutError> {
+async fn serve(
+    mut engine: TcpStream,
+    password: &str,
+    tracker: &LocalTracker,
+) -> Result<(), WayOutError> {
     engine.set_nodelay(true)?;
     let greeting = timeout(GREETING_TIMEOUT, greet(&mut engine, password));
     let to = greeting.await.map_err(|_| WayOutError::Timeout)??;
@@ -120,10 +132,11 @@ async fn serve(mut engine: TcpStream, password: &str) -> Result<(), WayOutError>
     peer.set_nodelay(true)?;
     let (from_engine, to_engine) = engine.into_split();
     let (from_peer, to_peer) = peer.into_split();
+    let heard = |info_hash: &_, peers| drop(tracker.tell(info_hash, to.ip(), peers));
     // A peer connection is of no use with one direction closed.
     tokio::select! {
         ended = pass(from_engine, to_peer) => ended?,
-        ended = pass(from_peer, to_engine) => ended?,
+        ended = sift(&[], from_peer, to_engine, heard) => drop(ended?),
     }
     Ok(())
 }
@@ -186,7 +199,10 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
+    use super::super::sources::Sources;
     use super::*;
+    use crate::swarm::gossip;
+    use crate::swarm::share::{Share, SharePolicy};
 
     async fn connect(way_out: &WayOut, password: &str, to: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(way_out.address).await?;
@@ -211,7 +227,13 @@ mod tests {
     #[tokio::test]
     async fn the_engine_gets_through_and_nobody_else() {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let way_out = WayOut::start(&tasks, &stop).await.unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let (peers, gossip) = gossip::lab::alone(place.path());
+        let sources = Arc::new(Sources::new(peers, gossip));
+        let policy = Arc::new(SharePolicy::new(Share::Lan, vec![]));
+        let tracker = LocalTracker::start(sources, policy, stop.clone());
+        let tracker = tracker.await.unwrap();
+        let way_out = WayOut::start(tracker, &tasks, &stop).await.unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let to = listener.local_addr().unwrap();
 
@@ -219,8 +241,9 @@ mod tests {
         let (mut there, _) = listener.accept().await.unwrap();
         here.write_all(b"ping").await.unwrap();
         assert_eq!(&read::<4>(&mut there).await.unwrap(), b"ping");
-        there.write_all(b"pong").await.unwrap();
-        assert_eq!(&read::<4>(&mut here).await.unwrap(), b"pong");
+        // A handshake, because what is none does not get through.
+        there.write_all(&[0x13; 68]).await.unwrap();
+        assert_eq!(read::<68>(&mut here).await.unwrap(), [0x13; 68]);
         drop(there);
         assert!(read::<1>(&mut here).await.is_err());
 

@@ -146,15 +146,16 @@ impl Gossip {
     ) -> Result<(), ConnectionError> {
         let address = neighbour.address;
         let kind = self.kind(&address);
-        let crowded = kind == Kind::Stranger && topic.is_crowded(address.ip(), self.limit);
-        let admitted = !crowded && topic.admit(neighbour, kind, self.limit);
+        let is_crowded = |kind| topic.is_crowded(kind, address.ip(), self.limit);
+        let admitted = !is_crowded(kind) && topic.admit(neighbour, kind, self.limit);
         let (mut connection, mut reader) =
             Connection::new(self.clone(), topic.clone(), neighbour.clone(), greeted);
         if !admitted {
             connection.receive_visitor(&mut reader).await?;
             let kind = self.kind(&neighbour.contact().unwrap_or(address));
-            let admitted = (kind != Kind::Stranger && topic.admit(neighbour, kind, self.limit))
-                || (!crowded && topic.admit_lonely(neighbour, kind, self.limit));
+            let admitted = !is_crowded(kind)
+                && ((kind != Kind::Stranger && topic.admit(neighbour, kind, self.limit))
+                    || topic.admit_lonely(neighbour, kind, self.limit));
             if !admitted {
                 return Err(ConnectionError::Full);
             }

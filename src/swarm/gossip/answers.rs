@@ -143,13 +143,15 @@ impl Gossip {
         let Some(offer) = self.seeder.book.find(&info_hash) else {
             return;
         };
-        let Ok(place) = self.dialled_back.clone().try_acquire_owned() else {
+        let machine = self.policy.machine_of(target.ip());
+        let Some(place) = self.dialled_back.take(machine) else {
             return;
         };
+        // Nobody holds it half-open: it is we who connect.
+        place.greeted();
         let gossip = self.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let _place = place;
             let serve = async {
                 let connected = timeout(DIAL_TIMEOUT, TcpStream::connect(target)).await;
                 let mut stream = connected.ok()?.ok()?;
@@ -161,7 +163,7 @@ impl Gossip {
                 if peer.hello.info_hash == info_hash {
                     let holders = gossip.count_holders(&info_hash, offer.piece_count());
                     let visit = Visit {
-                        place: None,
+                        place: &place,
                         holders,
                     };
                     let served = gossip.seeder.serve(offer, peer, visit).await;
@@ -172,6 +174,7 @@ impl Gossip {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
+                () = place.displaced() => {}
                 () = gossip.policy.refuses(target) => {}
                 served = serve => if served.is_none() {
                     tracing::debug!(%target, %info_hash, "could not dial back");

@@ -6,10 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::swarm::protocol::Incoming;
+use crate::swarm::protocol::{Incoming, sift};
 use crate::torrent::InfoHash;
 
 use super::neighbour::Neighbour;
@@ -20,17 +19,25 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Who was asked, and when, by the address from which it will come and the payload.
 type Expected = HashMap<(IpAddr, InfoHash), (Instant, Arc<Neighbour>)>;
 
+struct Engine {
+    /// librqbit's listener on loopback.
+    port: u16,
+    heard: Heard,
+}
+
+/// Takes the peers of this payload of which the one at this address tells.
+type Heard = Box<dyn Fn(IpAddr, &InfoHash, Vec<SocketAddr>) + Send + Sync>;
+
 /// Who may come in, and for what.
 #[derive(Default)]
 pub struct DialBacks {
     expected: Mutex<Expected>,
-    /// librqbit's listener on loopback.
-    engine: OnceLock<u16>,
+    engine: OnceLock<Engine>,
 }
 
 impl DialBacks {
-    pub fn set_engine(&self, port: u16) {
-        let _ = self.engine.set(port);
+    pub fn set_engine(&self, port: u16, heard: Heard) {
+        let _ = self.engine.set(Engine { port, heard });
     }
 
     /// One connection from this neighbour's address for this payload is expected.
@@ -61,24 +68,24 @@ impl DialBacks {
         (at.elapsed() < PATIENCE).then_some(neighbour)
     }
 
-    /// Hands the connection on to librqbit, and returns the bytes that came through it.
-    pub async fn splice(&self, mut peer: Incoming) -> io::Result<u64> {
-        let Some(port) = self.engine.get() else {
+    /// Hands the connection from this address on to librqbit, and returns the bytes that came through it.
+    pub async fn splice(&self, from: IpAddr, mut peer: Incoming) -> io::Result<u64> {
+        let Some(Engine { port, heard }) = self.engine.get() else {
             return Ok(0);
         };
         let engine = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
         let engine = TcpStream::connect(engine).await?;
         let _ = engine.set_nodelay(true);
-        let (mut from_engine, mut to_engine) = engine.into_split();
-        let (mut from_peer, read) = peer.reader.into_parts();
-        to_engine.write_all(&peer.hello.bytes).await?;
-        to_engine.write_all(&read).await?;
-        let down = tokio::io::copy(&mut from_peer, &mut to_engine);
+        let (mut from_engine, to_engine) = engine.into_split();
+        let (from_peer, read) = peer.reader.into_parts();
+        let first = [&peer.hello.bytes[..], &read].concat();
+        let heard = |info_hash: &InfoHash, peers| heard(from, info_hash, peers);
+        let down = sift(&first, from_peer, to_engine, heard);
         let up = tokio::io::copy(&mut from_engine, &mut peer.write);
         // Either end closing ends both.
         let mut came = read.len() as u64;
         tokio::select! {
-            bytes = down => came += bytes?,
+            bytes = down => came = bytes?.saturating_sub(peer.hello.bytes.len() as u64),
             _ = up => {}
         }
         Ok(came)

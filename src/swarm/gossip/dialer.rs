@@ -118,9 +118,7 @@ impl Gossip {
             .filter(|address| !connected.contains(address))
             .map(|address| (self.kind(&address), address))
             .filter(|(kind, _)| room(*kind))
-            .filter(|(kind, address)| {
-                *kind != Kind::Stranger || !topic.is_crowded(address.ip(), self.limit)
-            })
+            .filter(|(kind, address)| !topic.is_crowded(*kind, address.ip(), self.limit))
             .collect();
         kinds.sort_by_key(|(kind, _)| *kind as u8);
         kinds

@@ -167,7 +167,7 @@ impl Gossip {
         peer: Incoming,
         info_hash: &InfoHash,
     ) -> io::Result<()> {
-        let bytes = self.dial_backs.splice(peer).await?;
+        let bytes = self.dial_backs.splice(neighbour.address.ip(), peer).await?;
         tracing::debug!(neighbour = %neighbour.address, %info_hash, bytes, "a holder dialled back");
         if bytes > 0 {
             neighbour.kept_its_word();

@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,7 +38,7 @@ use crate::catalog::Release;
 use crate::torrent::InfoHash;
 
 use crate::swarm::discovery::{PeerBook, PeerOrigin, Pointers};
-use crate::swarm::seeding::{OfferBook, Seeder};
+use crate::swarm::seeding::{OfferBook, Places, Seeder};
 use crate::swarm::share::SharePolicy;
 
 pub use dial_backs::DialBacks;
@@ -55,7 +55,7 @@ use reach::Reach;
 use topic::{Kind, Topic};
 use visitors::Visitors;
 
-/// Uploads over connections that we opened ourselves, of all neighbours.
+/// Uploads over connections that we opened ourselves, of all neighbours. The first that asks for nothing makes room.
 const MAX_DIALLED_BACK: usize = 128;
 
 /// What the configuration says of gossip, and what gossip is made of.
@@ -94,7 +94,7 @@ pub struct Gossip {
     visitors: Arc<Visitors>,
     memory: Memory,
     /// Connections that we opened because a neighbour asked.
-    dialled_back: Arc<Semaphore>,
+    dialled_back: Places,
     /// Wakes the look through what this machine has.
     releases: watch::Sender<u64>,
     next_id: AtomicU64,
@@ -123,7 +123,7 @@ impl Gossip {
             news: watch::Sender::new(0),
             visitors: Arc::default(),
             memory: Memory::default(),
-            dialled_back: Arc::new(Semaphore::new(MAX_DIALLED_BACK)),
+            dialled_back: Places::new(MAX_DIALLED_BACK),
             releases: watch::Sender::new(0),
             next_id: AtomicU64::new(0),
             tasks: parts.tasks,
@@ -167,9 +167,8 @@ impl Gossip {
         }
     }
 
-    /// Whether a neighbour can know of this address: nobody far away sends us through our own networks.
     fn may_tell(&self, neighbour: &Neighbour, address: SocketAddr) -> bool {
-        neighbour.is_near || !self.policy.is_lan(address.ip())
+        self.policy.may_tell(neighbour.address.ip(), address.ip())
     }
 
     /// An address of which others told, or which came to us, turned out to be good.

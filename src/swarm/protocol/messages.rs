@@ -32,7 +32,7 @@ const ID_HAVE_NONE: u8 = 15;
 const ID_REJECT: u8 = 16;
 
 /// BEP 10: id 0 under `ID_EXTENDED`.
-const EXTENSION_HANDSHAKE: u8 = 0;
+pub const EXTENSION_HANDSHAKE: u8 = 0;
 /// The id under which peers send us ut_metadata messages (BEP 10: the receiver chooses).
 pub const OUR_UT_METADATA: u8 = librqbit_peer_protocol::MY_EXTENDED_UT_METADATA;
 /// The same for ut_pex.

@@ -173,7 +173,7 @@ impl<R: AsyncRead + Unpin> PeerReader<R> {
     }
 }
 
-fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
+pub fn decode(frame: Bytes) -> Result<PeerMessage, WireError> {
     if frame.get(4..6) == Some(&[ID_EXTENDED, OUR_GOSSIP]) {
         return Ok(PeerMessage::Gossip(frame.slice(6..)));
     }

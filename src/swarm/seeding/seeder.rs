@@ -35,8 +35,8 @@ pub enum SeederError {
 
 /// What the seeder is told of a connection.
 pub struct Visit<'a> {
-    /// Its place among those that came in.
-    pub place: Option<&'a Place>,
+    /// Its place among those that came in, or those that we dialled.
+    pub place: &'a Place,
     /// Other machines that are said to have all of the payload.
     pub holders: usize,
 }

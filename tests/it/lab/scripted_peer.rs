@@ -17,6 +17,10 @@ const PROTOCOL: &[u8] = b"\x13BitTorrent protocol";
 /// BEP 9: metadata travels in pieces of 16 KiB.
 const METADATA_PIECE: usize = 16 * 1024;
 const OUR_METADATA_ID: u8 = 3;
+const OUR_PEX_ID: u8 = 1;
+/// What BEP 11 allows in one message, and what fits into one.
+const FEW_PEERS: usize = 50;
+const MANY_PEERS: usize = 2600;
 /// A block is sent in parts as the rate allows.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -36,6 +40,9 @@ pub enum Manner {
     Vanishes(u64),
     /// So many bytes a second.
     Slow(u64),
+    /// Never sends a block, and tells instead of ever more peers, all of them at this port of this machine; then it says
+    /// hello again and again.
+    Gossips(u16),
     /// The first block that it sends leaves so long after it was asked for.
     Late(Duration),
 }
@@ -68,6 +75,7 @@ struct Script {
     payload: Payload,
     manner: Manner,
     sent: AtomicU64,
+    gossiped: AtomicU64,
     gone: AtomicBool,
 }
 
@@ -79,6 +87,7 @@ impl ScriptedPeer {
             payload: payload.clone(),
             manner,
             sent: AtomicU64::new(0),
+            gossiped: AtomicU64::new(0),
             gone: AtomicBool::new(false),
         });
         thread::spawn({
@@ -100,6 +109,11 @@ impl ScriptedPeer {
     /// Bytes of blocks that it sent.
     pub fn sent(&self) -> u64 {
         self.script.sent.load(Relaxed)
+    }
+
+    /// Messages about others and hellos that were taken from it.
+    pub fn gossiped(&self) -> u64 {
+        self.script.gossiped.load(Relaxed)
     }
 }
 
@@ -136,7 +150,7 @@ impl Script {
         )?;
         let info = self.payload.info.encode();
         let extended = format!(
-            "d1:md11:ut_metadatai{OUR_METADATA_ID}ee13:metadata_sizei{}ee",
+            "d1:md11:ut_metadatai{OUR_METADATA_ID}e6:ut_pexi{OUR_PEX_ID}ee13:metadata_sizei{}ee",
             info.len()
         );
         send(&mut stream, 20, &[&[0], extended.as_bytes()].concat())?;
@@ -147,6 +161,9 @@ impl Script {
         }
         send(&mut stream, 5, &have)?;
         send(&mut stream, 1, &[])?;
+        if let Manner::Gossips(port) = self.manner {
+            self.gossip(&mut stream, port, extended.as_bytes())?;
+        }
         let mut their_metadata_id = 0;
         loop {
             let message = receive(&mut stream)?;
@@ -168,13 +185,35 @@ impl Script {
         }
     }
 
+    fn gossip(&self, stream: &mut TcpStream, port: u16, hello: &[u8]) -> std::io::Result<()> {
+        let address = |i: usize| [127, 9, (i / 250) as u8, (i % 250) as u8 + 1];
+        let mut known = 0;
+        for count in [[FEW_PEERS; 50], [MANY_PEERS; 50]].concat() {
+            let peers = (known..known + count).flat_map(|i| {
+                // Beyond 127.9 it is another port each time.
+                let port = port.wrapping_add((i / 60_000) as u16).to_be_bytes();
+                [&address(i % 60_000)[..], &port].concat()
+            });
+            let head = format!("d5:added{}:", 6 * count).into_bytes();
+            known += count;
+            let pex = [&[OUR_PEX_ID][..], &head, &peers.collect::<Vec<u8>>(), b"e"].concat();
+            send(stream, 20, &pex)?;
+            self.gossiped.fetch_add(1, Relaxed);
+        }
+        for _ in 0..50_000 {
+            send(stream, 20, &[&[0], hello].concat())?;
+            self.gossiped.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
     fn block(&self, stream: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
         let number = |at: usize| u32::from_be_bytes(request[at..at + 4].try_into().unwrap());
         let (piece, begin, length) = (number(0), number(4), number(8) as usize);
         let start = self.payload.info.piece_range(piece).start as usize + begin as usize;
         let mut block = self.payload.bytes[start..start + length].to_vec();
         match self.manner {
-            Manner::Stalls | Manner::Noise => return Ok(()),
+            Manner::Stalls | Manner::Noise | Manner::Gossips(_) => return Ok(()),
             // Without the fast extension there is no other way to refuse.
             Manner::Lies => return stream.shutdown(std::net::Shutdown::Both),
             Manner::Garbage => block.iter_mut().for_each(|byte| *byte ^= 0x55),

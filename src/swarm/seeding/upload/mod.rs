@@ -69,7 +69,7 @@ pub struct Upload<'a> {
     write: OwnedWriteHalf,
     /// Whether our handshake was sent before.
     greeted: bool,
-    place: Option<&'a Place>,
+    place: &'a Place,
     /// Of a running download.
     progress: Option<watch::Receiver<u32>>,
     /// The pieces that it may know of.
@@ -324,16 +324,12 @@ impl<'a> Upload<'a> {
 
     /// Its place is used, not only taken.
     fn works(&self) {
-        if let Some(place) = self.place {
-            place.works();
-        }
+        self.place.works();
     }
 
     /// It is not, from now on; if nothing was made of it, as it was not before.
     fn rests(&self, was_of_use: bool) {
-        if let Some(place) = self.place {
-            place.rests(was_of_use);
-        }
+        self.place.rests(was_of_use);
     }
 
     fn has(&self, pieces: impl IntoIterator<Item = u32>) {
