@@ -173,6 +173,7 @@ impl Swarm {
         let idle_work = IdleWork {
             book: book.clone(),
             slots: seeder.slots.clone(),
+            policy: policy.clone(),
         };
         tasks.spawn(idle_work.run(stop.clone()));
         tasks.spawn(entrance.listen(listener));

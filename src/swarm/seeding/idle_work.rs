@@ -1,5 +1,5 @@
-//! Info dicts of what is installed, computed while nobody downloads: a cold request for a large NAR then takes the time of
-//! one frame, not of the whole NAR.
+//! Info dicts of what is installed, computed while nobody downloads and somebody might: a cold request for a large NAR then
+//! takes the time of one frame, not of the whole NAR.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use crate::torrent::InfoHash;
 
 use super::offer_book::OfferBook;
 use super::slots::Slots;
+use crate::swarm::share::{Share, SharePolicy};
 
 /// Whoever starts the program wants something of it first. The work itself gives way to everything else (`Encoding`).
 const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -23,6 +24,7 @@ const REST: u32 = 4;
 pub struct IdleWork {
     pub book: Arc<OfferBook>,
     pub slots: Slots,
+    pub policy: Arc<SharePolicy>,
 }
 
 impl IdleWork {
@@ -31,6 +33,7 @@ impl IdleWork {
             tokio::time::sleep(FIRST_LOOK).await;
             let mut changes = self.book.changes();
             loop {
+                self.is_of_use().await;
                 changes.mark_unchanged();
                 let book = self.book.clone();
                 let unknown = tokio::task::spawn_blocking(move || book.undescribed()).await;
@@ -46,9 +49,16 @@ impl IdleWork {
         .await;
     }
 
+    /// While nothing is shared nobody will ask.
+    async fn is_of_use(&self) {
+        self.policy.until(|share| share != Share::Off).await;
+    }
+
     async fn describe(&self, info_hash: &InfoHash) {
+        self.is_of_use().await;
         while self.slots.are_taken() {
             tokio::time::sleep(BUSY_PAUSE).await;
+            self.is_of_use().await;
         }
         let Some(offer) = self.book.find(info_hash) else {
             return;
