@@ -176,6 +176,7 @@ impl Swarm {
             policy: policy.clone(),
         };
         tasks.spawn(idle_work.run(stop.clone()));
+        tasks.spawn(book.clone().tidy(stop.clone()));
         tasks.spawn(entrance.listen(listener));
         let parts = DownloadsParts {
             sources: Arc::new(Sources::new(peers.clone(), gossip.clone())),
