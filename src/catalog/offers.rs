@@ -1,7 +1,7 @@
 //! What this machine can offer: rows of the catalog whose store path is installed with the row's NarHash.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
@@ -17,8 +17,10 @@ use super::merged::Catalog;
 pub enum PayloadCopy {
     /// The installed path with this hash part.
     Installed(InfoHash, HashPart),
-    /// A file.
-    File(InfoHash),
+    /// A file in the cache.
+    Kept(InfoHash),
+    /// A file that somebody put there.
+    Held(InfoHash),
 }
 
 /// The one owner of the current catalog, of what is installed, and of what was withdrawn.
@@ -105,6 +107,8 @@ impl Offers {
             .installed
             .write()
             .unwrap_or_else(PoisonError::into_inner) = installed.into();
+        // What is installed anew is what the row says until it has shown that it is not.
+        self.withdrawals().retain(|copy| self.is_there(copy));
         self.changed();
     }
 
@@ -146,13 +150,29 @@ impl Offers {
         row.is_some()
     }
 
-    /// The content on disk is not what the row says: never offered again by this process.
+    /// The content on disk is not what the row says: not offered again by this process, unless the path is installed anew.
     pub fn withdraw(&self, copy: PayloadCopy) {
-        self.withdrawn
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(copy);
+        {
+            // Locked before looking: a path that leaves now is forgotten after this.
+            let mut withdrawn = self.withdrawals();
+            if self.is_there(&copy) {
+                withdrawn.insert(copy);
+            }
+        }
         self.changed();
+    }
+
+    /// Whether this copy could be offered if it was not withdrawn. Of files only their readers know.
+    fn is_there(&self, copy: &PayloadCopy) -> bool {
+        match copy {
+            PayloadCopy::Installed(_, hash_part) => self.has(hash_part),
+            PayloadCopy::Kept(_) | PayloadCopy::Held(_) => true,
+        }
+    }
+
+    fn withdrawals(&self) -> RwLockWriteGuard<'_, HashSet<PayloadCopy>> {
+        let withdrawn = self.withdrawn.write();
+        withdrawn.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_withdrawn(&self, copy: &PayloadCopy) -> bool {
@@ -239,11 +259,17 @@ mod tests {
         let catalog = offers.catalog();
         let found = catalog.find_payload(&payload, |row, ours| offers.can_recreate(row, ours));
         assert_eq!(found.unwrap().store_path.hash_part(), hash_part(4));
-        offers.withdraw(PayloadCopy::File(payload));
+        offers.withdraw(PayloadCopy::Held(payload));
         assert!(offers.has_installed(&payload));
         offers.withdraw(PayloadCopy::Installed(payload, hash_part(4)));
         assert!(!offers.has_installed(&payload));
         assert_eq!(offers.withdrawn(), 3);
+        // Nor is one withdrawn for good: it goes, and is installed anew.
+        offers.set_installed(vec![(hash_part(4), nar_hash)]);
+        offers.withdraw(PayloadCopy::Installed(payload, hash_part(3)));
+        assert_eq!(offers.withdrawn(), 2, "one that is not there is no lie");
+        offers.set_installed(vec![(hash_part(3), nar_hash), (hash_part(4), nar_hash)]);
+        assert!(offers.has_installed(&payload));
     }
 
     #[test]

@@ -44,6 +44,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether something else lies there than was planned or than a store holds, so that another reading would say the same.
+    pub fn is_alteration(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan { .. } | Self::Unfit { .. } | Self::Resized { .. }
+        )
+    }
+
     /// For `map_err`.
     pub(super) fn io(
         action: &'static str,

@@ -175,8 +175,10 @@ impl Swarm {
             book: book.clone(),
             infos: infos.clone(),
             slots: seeder.slots.clone(),
+            policy: policy.clone(),
         };
         tasks.spawn(idle_work.run(stop.clone()));
+        tasks.spawn(book.clone().tidy(stop.clone()));
         tasks.spawn(entrance.listen(listener));
         let parts = DownloadsParts {
             sources: Arc::new(Sources::new(peers.clone(), gossip.clone())),

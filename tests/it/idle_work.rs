@@ -81,3 +81,25 @@ fn info_dicts_of_releases_that_are_gone_are_forgotten() {
     });
     assert!(infos.has(&info_hash).unwrap());
 }
+
+#[test]
+fn nothing_is_computed_for_nobody() {
+    let Some(lone) = LoneNar::new("nothing_is_computed_for_nobody", SIZE) else {
+        return;
+    };
+    let quiet_config = lone.seedbox("quiet");
+    let quiet = Node::start(&quiet_config.clone().share("off"));
+    // Starts later, and is done.
+    let sharing = Node::start(&lone.seedbox("sharing"));
+    let info_hash = lone.payload.info.info_hash();
+    let infos = |node: &Node| InfoDicts::open(&node.state().join("info.sqlite")).unwrap();
+    let (of_quiet, of_sharing) = (infos(&quiet), infos(&sharing));
+    let is_known = |infos: &InfoDicts| infos.has(&info_hash).unwrap().then_some(());
+    wait_for("info dict", PATIENCE, || is_known(&of_sharing));
+    assert_eq!(is_known(&of_quiet), None);
+    quiet_config.write();
+    quiet.hang_up();
+    wait_for("info dict when it is shared", PATIENCE, || {
+        is_known(&of_quiet)
+    });
+}

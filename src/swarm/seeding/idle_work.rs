@@ -1,5 +1,6 @@
-//! Info dicts, while nobody downloads: those of what is installed are computed, so that a cold request for a large NAR takes
-//! the time of one frame, not of the whole NAR; those of releases that are gone are forgotten.
+//! Info dicts, while nobody downloads: those of what is installed are computed, if anybody might ask for them, so that a
+//! cold request for a large NAR takes the time of one frame, not of the whole NAR; those of releases that are gone are
+//! forgotten.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use crate::torrent::InfoHash;
 
 use super::offer_book::OfferBook;
 use super::slots::Slots;
+use crate::swarm::share::{Share, SharePolicy};
 
 /// Whoever starts the program wants something of it first. The work itself gives way to everything else (`Encoding`).
 const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -28,28 +30,45 @@ pub struct IdleWork {
     pub book: Arc<OfferBook>,
     pub infos: Arc<InfoDicts>,
     pub slots: Slots,
+    pub policy: Arc<SharePolicy>,
 }
 
 impl IdleWork {
     pub async fn run(self, stop: CancellationToken) {
         stop.run_until_cancelled(async {
             tokio::time::sleep(FIRST_LOOK).await;
-            let mut changes = self.book.changes();
-            loop {
-                changes.mark_unchanged();
-                let book = self.book.clone();
-                let unknown = tokio::task::spawn_blocking(move || book.undescribed()).await;
-                for info_hash in unknown.unwrap_or_default() {
-                    self.describe(&info_hash).await;
-                }
-                self.forget(&stop).await;
-                tokio::time::sleep(LOOK_INTERVAL).await;
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
+            tokio::join!(self.describe_all(), self.forget_all(&stop));
         })
         .await;
+    }
+
+    async fn describe_all(&self) {
+        let mut changes = self.book.changes();
+        loop {
+            self.is_of_use().await;
+            changes.mark_unchanged();
+            let book = self.book.clone();
+            let unknown = tokio::task::spawn_blocking(move || book.undescribed()).await;
+            for info_hash in unknown.unwrap_or_default() {
+                self.describe(&info_hash).await;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn forget_all(&self, stop: &CancellationToken) {
+        let mut changes = self.book.changes();
+        loop {
+            changes.mark_unchanged();
+            self.forget(stop).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Lets go of what no release lists any more, once it is much.
@@ -61,9 +80,16 @@ impl IdleWork {
         }
     }
 
+    /// While nothing is shared nobody will ask.
+    async fn is_of_use(&self) {
+        self.policy.until(|share| share != Share::Off).await;
+    }
+
     async fn describe(&self, info_hash: &InfoHash) {
+        self.is_of_use().await;
         while self.slots.are_taken() {
             tokio::time::sleep(BUSY_PAUSE).await;
+            self.is_of_use().await;
         }
         let Some(offer) = self.book.find(info_hash) else {
             return;

@@ -1,5 +1,6 @@
 //! What this machine gives: from the store or from payload files, to whom, and how fast.
 
+mod copy_error;
 mod crowd;
 mod crowd_member;
 mod crowds;
@@ -9,7 +10,9 @@ mod invitations;
 mod limits;
 mod offer;
 mod offer_book;
+mod open_nar;
 mod rarity;
+mod recent;
 mod seeder;
 mod slots;
 mod tracker;

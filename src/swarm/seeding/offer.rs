@@ -1,7 +1,6 @@
 //! One torrent that this machine can serve, whatever its bytes come from. A piece leaves only with its SHA-1 checked.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use crate::catalog::{PayloadCopy, PlainFile};
 use crate::nix::HashPart;
 use crate::torrent::{Bitfield, InfoDict, InfoHash};
 
+use super::copy_error::CopyError;
 use super::workshop::{Workshop, blocking};
 use crate::swarm::payloads::part_file::{PartFile, read_piece};
 
@@ -20,10 +20,10 @@ use crate::swarm::payloads::part_file::{PartFile, read_piece};
 pub enum OfferError {
     #[error("reading {path}: {reason}")]
     Read { path: PathBuf, reason: String },
-    #[error(
-        "{path} does not hold what the manifest says: withdrawn until the agent restarts ({reason})"
-    )]
+    #[error("{path} does not hold what the manifest says, and is not offered any more ({reason})")]
     Withdrawn { path: PathBuf, reason: String },
+    #[error("{path} has left the offer")]
+    Gone { path: PathBuf },
     #[error("the work was abandoned because the program is stopping")]
     Stopping,
 }
@@ -36,6 +36,7 @@ pub enum Content {
     Plain(PlainFile),
     /// A payload file; `name` is the one in its torrent.
     File {
+        copy: PayloadCopy,
         path: PathBuf,
         name: String,
     },
@@ -99,38 +100,28 @@ impl Offer {
 
     /// A whole piece, verified.
     pub async fn piece(&self, index: u32) -> Result<Bytes, OfferError> {
-        let key = (self.info_hash, index);
-        let made = self
-            .workshop
-            .pieces
-            .try_get_with(key, self.make_piece(index))
-            .await;
-        made.map_err(|error| (*error).clone())
+        let making = self.make_piece(index);
+        self.workshop.piece(self.info_hash, index, making).await
     }
 
     async fn make_piece(&self, index: u32) -> Result<Bytes, OfferError> {
         match &self.content {
             Content::Download(part) => {
-                let (part, path) = (part.clone(), self.path().to_owned());
-                blocking(move || part.piece(index))
-                    .await?
-                    .map_err(|e| read_error(&path, &e))
+                let part = part.clone();
+                let read = blocking(move || part.piece(index)).await?;
+                read.map_err(|error| self.unreadable(error.to_string()))
             }
             Content::Plain(PlainFile { path, .. }) | Content::File { path, .. } => {
                 let (info, path) = (self.info().await?, path.clone());
-                let read = blocking({
-                    let path = path.clone();
-                    move || read_piece(&File::open(path)?, &info, index)
-                });
+                let read = blocking(move || read_piece(&File::open(path)?, &info, index));
                 match read.await? {
                     Ok(piece) => Ok(piece.into()),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        Err(self.withdraw(&error.to_string()))
-                    }
-                    Err(error) => Err(read_error(&path, &error)),
+                    Err(error) => Err(self.failed(error.into()).await),
                 }
             }
-            Content::Installed { .. } => self.workshop.recreate_piece(self, index).await,
+            Content::Installed { hash_part, .. } => {
+                self.workshop.recreate_piece(self, *hash_part, index).await
+            }
         }
     }
 
@@ -143,26 +134,50 @@ impl Offer {
         }
     }
 
-    /// The content is not what the row says. A path that is gone altogether was collected: no lie, and it may return.
-    pub fn withdraw(&self, reason: &str) -> OfferError {
-        let path = self.path().to_owned();
-        let reason = reason.to_owned();
-        if path.symlink_metadata().is_err() {
-            return OfferError::Read { path, reason };
+    /// Its bytes did not come.
+    pub async fn failed(&self, error: CopyError) -> OfferError {
+        match error {
+            CopyError::Altered(reason) => self.altered(&reason).await,
+            CopyError::Unreadable(reason) => self.unreadable(reason),
         }
-        self.workshop.withdraw(match &self.content {
+    }
+
+    /// The content is not what the row says. What Nix is removing, or has removed, is no lie, and it may return.
+    pub async fn altered(&self, reason: &str) -> OfferError {
+        match self.withdraw().await {
+            Ok(true) => OfferError::Withdrawn {
+                path: self.path().to_owned(),
+                reason: reason.to_owned(),
+            },
+            Ok(false) => self.unreadable(reason.to_owned()),
+            Err(error) => error,
+        }
+    }
+
+    /// Returns whether there was anything to withdraw.
+    async fn withdraw(&self) -> Result<bool, OfferError> {
+        let path = self.path().to_owned();
+        if blocking(move || path.symlink_metadata().is_err()).await? {
+            return Ok(false);
+        }
+        let copy = match &self.content {
             Content::Installed { hash_part, .. } => {
+                if !self.workshop.is_valid(*hash_part).await? {
+                    return Ok(false);
+                }
                 PayloadCopy::Installed(self.info_hash, *hash_part)
             }
-            _ => PayloadCopy::File(self.info_hash),
-        });
-        OfferError::Withdrawn { path, reason }
+            Content::File { copy, .. } => *copy,
+            Content::Plain(_) | Content::Download(_) => PayloadCopy::Held(self.info_hash),
+        };
+        self.workshop.withdraw(copy).await?;
+        Ok(true)
     }
-}
 
-fn read_error(path: &Path, error: &io::Error) -> OfferError {
-    OfferError::Read {
-        path: path.to_owned(),
-        reason: error.to_string(),
+    fn unreadable(&self, reason: String) -> OfferError {
+        OfferError::Read {
+            path: self.path().to_owned(),
+            reason,
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{InfoDicts, Offers, PayloadCopy, PlainFile, Release};
 use crate::manifest::Row;
@@ -64,7 +65,12 @@ impl OfferBook {
         hold: Option<PathBuf>,
         recreation: Recreation,
     ) -> io::Result<Self> {
-        let workshop = Arc::new(Workshop::new(offers.clone(), infos, recreation)?);
+        let workshop = Arc::new(Workshop::new(
+            offers.clone(),
+            infos,
+            payloads.clone(),
+            recreation,
+        )?);
         Ok(Self {
             offers,
             workshop,
@@ -74,6 +80,11 @@ impl OfferBook {
             files: RwLock::default(),
             counted: Mutex::default(),
         })
+    }
+
+    /// Lets go of what nobody asks for any more, until `stop`.
+    pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
+        stop.run_until_cancelled(self.workshop.tidy()).await;
     }
 
     /// What this machine can serve under this info hash, if anything.
@@ -125,14 +136,18 @@ impl OfferBook {
         if let Some(part) = running.filter(|part| part.info().length == length) {
             return Some(Content::Download(part));
         }
-        if !self.offers.is_withdrawn(&PayloadCopy::File(info_hash)) {
-            let name = row.payload_name();
-            let held = self.hold.as_ref().map(|directory| directory.join(&name));
-            let mut files = self.payloads.find(&info_hash).into_iter().chain(held);
-            let is_whole = |path: &PathBuf| path.metadata().is_ok_and(|file| file.len() == length);
-            if let Some(path) = files.find(is_whole) {
-                return Some(Content::File { path, name });
-            }
+        let name = row.payload_name();
+        let kept = self.payloads.find(&info_hash);
+        let kept = kept.map(|path| (PayloadCopy::Kept(info_hash), path));
+        let held = self.hold.as_ref().map(|directory| directory.join(&name));
+        let held = held.map(|path| (PayloadCopy::Held(info_hash), path));
+        let mut files = kept.into_iter().chain(held);
+        let is_good = |(copy, path): &(PayloadCopy, PathBuf)| {
+            !self.offers.is_withdrawn(copy)
+                && path.metadata().is_ok_and(|file| file.len() == length)
+        };
+        if let Some((copy, path)) = files.find(is_good) {
+            return Some(Content::File { copy, path, name });
         }
         let store = self.offers.store()?;
         let can = self.offers.can_recreate(row, ours);
@@ -237,13 +252,14 @@ impl OfferBook {
         let (offers, kept) = (self.offers.clone(), self.payloads.kept());
         move |row, ours| {
             let info_hash = row.info_hash();
-            let has_file = || {
-                kept.contains(&info_hash)
-                    || (!held.is_empty()
-                        && held.get(&row.payload_name()) == Some(&row.payload_length()))
+            let is_kept =
+                || kept.contains(&info_hash) && !offers.is_withdrawn(&PayloadCopy::Kept(info_hash));
+            let is_held = || {
+                !held.is_empty()
+                    && held.get(&row.payload_name()) == Some(&row.payload_length())
+                    && !offers.is_withdrawn(&PayloadCopy::Held(info_hash))
             };
-            let file = PayloadCopy::File(info_hash);
-            offers.can_recreate(row, ours) || (has_file() && !offers.is_withdrawn(&file))
+            offers.can_recreate(row, ours) || is_kept() || is_held()
         }
     }
 

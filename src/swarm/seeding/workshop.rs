@@ -1,33 +1,40 @@
 //! The means to make the pieces of all offers: caches, and bounds on the work.
 
 use std::fs::File;
-use std::hash::Hash;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use moka::future::Cache;
 use sha1::{Digest, Sha1};
+use tokio::sync::Notify;
 
 use crate::catalog::{InfoDicts, Offers, PayloadCopy};
-use crate::payload::{
-    FrameMaker, FrameTable, NarSource, RecreateError, describe, describe_payload,
-};
+use crate::nix::HashPart;
+use crate::payload::{FrameMaker, FrameTable, RecreateError, describe, describe_payload};
 use crate::store::{NarReader, scan};
+use crate::swarm::payloads::PayloadDirectory;
 use crate::torrent::{InfoDict, InfoHash};
 
+use super::copy_error::CopyError;
 use super::encoding::{Encoding, Recreation};
 use super::offer::{Content, Offer, OfferError};
+use super::open_nar::OpenNar;
+use super::recent::Recent;
 
 /// Compressed frames kept for the pieces that are asked next; a frame is 1.5 MB or so.
 const FRAME_CACHE_BYTES: u64 = 48 << 20;
 /// Verified pieces kept for other peers that ask the same.
 const PIECE_CACHE_BYTES: u64 = 24 << 20;
+/// What an entry takes beside its bytes: most NARs are small.
+const ENTRY_BYTES: u64 = 500;
+/// Both are given back when nobody has asked for so long.
+const BYTES_IDLE: Duration = Duration::from_secs(180);
 /// Open NARs: a layout and one file descriptor each.
 const OPEN_NARS: u64 = 32;
+/// A file that is open takes its room on the disk, whatever Nix collects.
 const NAR_IDLE: Duration = Duration::from_secs(20);
 /// Info dicts in memory; most are a few hundred bytes, the largest 80 kB.
 const INFO_CACHE_BYTES: u64 = 8 << 20;
@@ -36,10 +43,13 @@ const INFO_CACHE_BYTES: u64 = 8 << 20;
 pub struct Workshop {
     offers: Arc<Offers>,
     infos: Arc<InfoDicts>,
+    payloads: PayloadDirectory,
     info_cache: Cache<InfoHash, Arc<InfoDict>>,
-    frames: Cache<(InfoHash, usize), Bytes>,
-    pub pieces: Cache<(InfoHash, u32), Bytes>,
-    nars: Cache<PathBuf, Arc<Mutex<NarReader>>>,
+    frames: Recent<(InfoHash, usize), Bytes>,
+    pieces: Recent<(InfoHash, u32), Bytes>,
+    nars: Recent<HashPart, OpenNar>,
+    /// There may be something in them to let go of.
+    used: Notify,
     /// Encoding is the one thing here that takes a core.
     encoding: Encoding,
     /// Idle ones; at most as many as may encode.
@@ -50,28 +60,87 @@ impl Workshop {
     pub fn new(
         offers: Arc<Offers>,
         infos: Arc<InfoDicts>,
+        payloads: PayloadDirectory,
         recreation: Recreation,
     ) -> io::Result<Self> {
         Ok(Self {
             offers,
             infos,
-            info_cache: by_weight(INFO_CACHE_BYTES, |info: &Arc<InfoDict>| {
-                200 + info.piece_count() * 20
-            }),
-            frames: by_weight(FRAME_CACHE_BYTES, |frame: &Bytes| frame.len() as u32),
-            pieces: by_weight(PIECE_CACHE_BYTES, |piece: &Bytes| piece.len() as u32),
-            nars: Cache::builder()
-                .max_capacity(OPEN_NARS)
-                .time_to_idle(NAR_IDLE)
+            payloads,
+            info_cache: Cache::builder()
+                .max_capacity(INFO_CACHE_BYTES)
+                .weigher(|_, info: &Arc<InfoDict>| 200 + info.piece_count() * 20)
                 .build(),
+            frames: Recent::new(FRAME_CACHE_BYTES, BYTES_IDLE, weigh),
+            pieces: Recent::new(PIECE_CACHE_BYTES, BYTES_IDLE, weigh),
+            nars: Recent::new(OPEN_NARS, NAR_IDLE, |_| 1),
+            used: Notify::new(),
             encoding: Encoding::new(recreation)?,
             makers: Arc::default(),
         })
     }
 
+    /// Lets go of what was not used for a while, and of files that Nix wants gone. Never returns; while there is nothing to let
+    /// go of it does not wake either.
+    pub async fn tidy(&self) {
+        let mut changes = self.offers.changes();
+        loop {
+            self.used.notified().await;
+            while !self.let_go().await {
+                tokio::select! {
+                    () = tokio::time::sleep(NAR_IDLE) => {}
+                    _ = changes.changed(), if !self.nars.is_empty() => {}
+                }
+            }
+        }
+    }
+
+    /// Returns whether nothing is left.
+    async fn let_go(&self) -> bool {
+        let now = Instant::now();
+        let nars = self.nars.let_go(now, |path| self.offers.has(path));
+        if !nars.is_empty() {
+            // To close the last descriptor of a file that was removed may take as long as removing it.
+            let _ = blocking(move || drop(nars)).await;
+        }
+        self.frames.let_go(now, |_| true);
+        self.pieces.let_go(now, |_| true);
+        if self.frames.is_empty() {
+            self.makers().clear();
+        }
+        self.frames.is_empty() && self.pieces.is_empty() && self.nars.is_empty()
+    }
+
+    fn makers(&self) -> MutexGuard<'_, Vec<FrameMaker>> {
+        self.makers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is on disk is not what the row says: not offered any more.
-    pub fn withdraw(&self, copy: PayloadCopy) {
+    pub async fn withdraw(&self, copy: PayloadCopy) -> Result<(), OfferError> {
+        if let PayloadCopy::Kept(info_hash) = copy {
+            // The cache is better without it: then it can be fetched anew.
+            let payloads = self.payloads.clone();
+            match blocking(move || payloads.remove(&info_hash)).await? {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+                _ => {
+                    self.offers.changed();
+                    return Ok(());
+                }
+            }
+        }
         self.offers.withdraw(copy);
+        Ok(())
+    }
+
+    /// Whether Nix says, now, that it has this path. It says so no more before it removes the first file, and `Offers` hears
+    /// of that a little later.
+    pub async fn is_valid(&self, hash_part: HashPart) -> Result<bool, OfferError> {
+        let Some(store) = self.offers.store().cloned() else {
+            return Ok(false);
+        };
+        let found = blocking(move || store.path_info(&hash_part)).await?;
+        // A database that cannot be read excuses nothing.
+        Ok(!matches!(found, Ok(None)))
     }
 
     /// Whether the info dict is kept. One that cannot be looked up is not worth computing now.
@@ -101,38 +170,20 @@ impl Workshop {
     /// Encodes or reads the whole payload once to learn its info dict, and keeps it.
     pub async fn compute_info(&self, offer: &Offer) -> Result<Arc<InfoDict>, OfferError> {
         let making = async {
+            let _used = self.used();
             let (content, size) = (offer.content.clone(), offer.size);
-            let computed = self.encoding.run(move || match content {
-                Content::Installed { path, .. } => {
-                    let mut nar = NarReader::open(scan(&path).map_err(|e| e.to_string())?);
-                    let mut first = None;
-                    let described = describe(&mut nar, size, |frame| {
-                        first.get_or_insert_with(|| Bytes::copy_from_slice(frame));
-                        Ok(())
-                    });
-                    described
-                        .map(|described| (described.info, first))
-                        .map_err(|e| e.to_string())
-                }
-                Content::File { path, name } => {
-                    let file = File::open(&path).map_err(|e| e.to_string())?;
-                    let info = describe_payload(file, name, size).map_err(|e| e.to_string())?;
-                    Ok((info, None))
-                }
-                Content::Plain(file) => Ok((InfoDict::clone(&file.info), None)),
-                Content::Download(part) => Ok((InfoDict::clone(part.info()), None)),
-            });
-            let (info, first) = computed.await?.map_err(|reason| OfferError::Read {
-                path: offer.path().to_owned(),
-                reason,
-            })?;
+            let computed = self.encoding.run(move || describe_content(content, size));
+            let (info, first) = match computed.await? {
+                Ok(computed) => computed,
+                Err(error) => return Err(offer.failed(error).await),
+            };
             if info.info_hash() != offer.info_hash {
-                return Err(offer.withdraw("its payload has another info hash"));
+                return Err(offer.altered("its payload has another info hash").await);
             }
             self.remember(info.clone()).await?;
             // The first frame is asked for next; of a small NAR it is all there is.
             if let Some(first) = first {
-                self.frames.insert((offer.info_hash, 0), first).await;
+                self.frames.insert((offer.info_hash, 0), first);
             }
             Ok(Arc::new(info))
         };
@@ -150,28 +201,69 @@ impl Workshop {
         Ok(())
     }
 
+    /// A whole piece, verified by whoever makes it.
+    pub async fn piece(
+        &self,
+        info_hash: InfoHash,
+        index: u32,
+        make: impl Future<Output = Result<Bytes, OfferError>>,
+    ) -> Result<Bytes, OfferError> {
+        let _used = self.used();
+        self.pieces.get_or_make((info_hash, index), make).await
+    }
+
     /// Cuts a piece out of the frames that it lies in.
-    pub async fn recreate_piece(&self, offer: &Offer, index: u32) -> Result<Bytes, OfferError> {
+    pub async fn recreate_piece(
+        &self,
+        offer: &Offer,
+        hash_part: HashPart,
+        index: u32,
+    ) -> Result<Bytes, OfferError> {
+        let copy = PayloadCopy::Installed(offer.info_hash, hash_part);
+        // An upload that goes on would keep files from Nix that it has removed.
+        if !self.offers.has(&hash_part) || self.offers.is_withdrawn(&copy) {
+            return Err(OfferError::Gone {
+                path: offer.path().to_owned(),
+            });
+        }
         let info = offer.info().await?;
         let frames = info.frames.as_deref().unwrap_or_default();
-        let table = FrameTable::new(offer.size, offer.length, frames)
-            .map_err(|e| offer.withdraw(&e.to_string()))?;
-        let table = Arc::new(table);
-        let range = info.piece_range(index);
+        let table = match FrameTable::new(offer.size, offer.length, frames) {
+            Ok(table) => Arc::new(table),
+            Err(error) => return Err(offer.altered(&error.to_string()).await),
+        };
+        for is_again in [false, true] {
+            if is_again {
+                // Nix may have installed it anew since.
+                self.nars.forget(&hash_part);
+                let others = |(info_hash, _): &(InfoHash, usize)| *info_hash != offer.info_hash;
+                self.frames.let_go(Instant::now(), others);
+            }
+            let range = info.piece_range(index);
+            let piece = self.cut_out(offer, hash_part, &table, range).await?;
+            if info.piece_hash(index) == Some(&Sha1::digest(&piece).into()) {
+                return Ok(piece);
+            }
+        }
+        let reason = format!("piece {index} came out with another hash");
+        Err(offer.altered(&reason).await)
+    }
+
+    async fn cut_out(
+        &self,
+        offer: &Offer,
+        hash_part: HashPart,
+        table: &Arc<FrameTable>,
+        range: Range<u64>,
+    ) -> Result<Bytes, OfferError> {
         let mut piece = BytesMut::with_capacity((range.end - range.start) as usize);
         for i in table.covering(&range) {
+            let making = self.make_frame(offer, hash_part, table.clone(), i);
             let frame = self
                 .frames
-                .try_get_with(
-                    (offer.info_hash, i),
-                    self.make_frame(offer, table.clone(), i),
-                )
-                .await;
-            let frame = frame.map_err(|error| (*error).clone())?;
+                .get_or_make((offer.info_hash, i), making)
+                .await?;
             piece.extend_from_slice(&frame[within(&table.compressed(i), &range)]);
-        }
-        if info.piece_hash(index) != Some(&Sha1::digest(&piece).into()) {
-            return Err(offer.withdraw(&format!("piece {index} came out with another hash")));
         }
         Ok(piece.freeze())
     }
@@ -179,90 +271,89 @@ impl Workshop {
     async fn make_frame(
         &self,
         offer: &Offer,
+        hash_part: HashPart,
         table: Arc<FrameTable>,
         i: usize,
     ) -> Result<Bytes, OfferError> {
         // A NAR of one frame is read once: not worth remembering, nor a second trip to another thread.
-        let open = if table.len() > 1 {
-            Some(self.open_nar(offer).await?)
-        } else {
-            None
+        let open = match table.len() > 1 {
+            true => Some(self.open_nar(offer, hash_part).await?),
+            false => None,
         };
         let (makers, path) = (self.makers.clone(), offer.path().to_owned());
         let made = self.encoding.run(move || {
-            let nar = match open {
+            let mut nar = match open {
                 Some(nar) => nar,
-                None => Arc::new(Mutex::new(NarReader::open(
-                    scan(&path).map_err(io::Error::other)?,
-                ))),
+                None => OpenNar::open(&path)?,
             };
             let idle = makers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut maker = idle.map_or_else(FrameMaker::new, Ok)?;
-            let made = maker.make(&mut SharedNar(nar), &table, i);
+            let mut maker = idle
+                .map_or_else(FrameMaker::new, Ok)
+                .map_err(RecreateError::from)?;
+            let made = maker.make(&mut nar, &table, i);
             makers
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(maker);
-            made
+            Ok(made?)
         });
         match made.await? {
             Ok(frame) => Ok(frame),
-            // A file that vanished or changed its length: the store no longer has what the row says.
-            Err(error @ (RecreateError::Read(_) | RecreateError::Changed { .. })) => {
-                Err(offer.withdraw(&error.to_string()))
+            Err(error) => {
+                // It is planned anew for whoever asks next.
+                self.nars.forget(&hash_part);
+                Err(offer.failed(error).await)
             }
-            Err(error) => Err(OfferError::Read {
-                path: offer.path().to_owned(),
-                reason: error.to_string(),
-            }),
         }
     }
 
-    async fn open_nar(&self, offer: &Offer) -> Result<Arc<Mutex<NarReader>>, OfferError> {
-        let path = offer.path().to_owned();
-        let open = async {
-            let path = path.clone();
-            let opened = blocking(move || scan(&path).map(NarReader::open)).await?;
-            opened
-                .map(|nar| Arc::new(Mutex::new(nar)))
-                .map_err(|error| offer.withdraw(&error.to_string()))
+    async fn open_nar(&self, offer: &Offer, hash_part: HashPart) -> Result<OpenNar, OfferError> {
+        let opening = async {
+            let path = offer.path().to_owned();
+            match blocking(move || OpenNar::open(&path)).await? {
+                Ok(nar) => Ok(nar),
+                Err(error) => Err(offer.failed(error.into()).await),
+            }
         };
-        self.nars
-            .try_get_with(path.clone(), open)
-            .await
-            .map_err(|error| (*error).clone())
+        self.nars.get_or_make(hash_part, opening).await
+    }
+
+    /// Says when it is dropped that something was used.
+    fn used(&self) -> Used<'_> {
+        Used(&self.used)
     }
 }
 
-/// A cache that holds values up to `capacity` bytes in all.
-fn by_weight<K, V>(capacity: u64, weigh: fn(&V) -> u32) -> Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    Cache::builder()
-        .max_capacity(capacity)
-        .weigher(move |_, value| weigh(value))
-        .build()
+struct Used<'a>(&'a Notify);
+
+impl Drop for Used<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
-/// An open NAR that several frames are made of: locked while it is read, not while a frame is encoded.
-struct SharedNar(Arc<Mutex<NarReader>>);
+fn weigh(bytes: Option<&Bytes>) -> u64 {
+    ENTRY_BYTES + bytes.map_or(0, |bytes| bytes.len() as u64)
+}
 
-impl NarSource for SharedNar {
-    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut nar = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut done = 0;
-        while done < buffer.len() {
-            match nar
-                .read_at(offset + done as u64, &mut buffer[done..])
-                .map_err(io::Error::other)?
-            {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => done += n,
-            }
+/// The info dict of a payload, and the first frame if it was made for that.
+fn describe_content(content: Content, size: u64) -> Result<(InfoDict, Option<Bytes>), CopyError> {
+    match content {
+        Content::Installed { path, .. } => {
+            let mut nar = NarReader::open(scan(&path)?);
+            let mut first = None;
+            let described = describe(&mut nar, size, |frame| {
+                first.get_or_insert_with(|| Bytes::copy_from_slice(frame));
+                Ok(())
+            });
+            Ok((described?.info, first))
         }
-        Ok(())
+        Content::File { path, name, .. } => {
+            let info = describe_payload(File::open(&path)?, name, size)?;
+            Ok((info, None))
+        }
+        Content::Plain(file) => Ok((InfoDict::clone(&file.info), None)),
+        Content::Download(part) => Ok((InfoDict::clone(part.info()), None)),
     }
 }
 

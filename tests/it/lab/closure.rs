@@ -97,9 +97,24 @@ impl Closure {
     /// One path of bytes that do not compress, in the store of `nix`.
     pub fn noise(nix: &Nix, bytes: u64) -> Self {
         let file = nix.work().join(format!("noise-{bytes}"));
-        let mut random = File::open("/dev/urandom").unwrap().take(bytes);
-        std::io::copy(&mut random, &mut File::create(&file).unwrap()).unwrap();
-        let path = nix.on_store("nix-store", &["--add", file.to_str().unwrap()]);
+        write_noise(&file, bytes);
+        Self::add(nix, &file)
+    }
+
+    /// The same with files of so many bytes, `0`, `1` and so on.
+    pub fn noise_files(nix: &Nix, files: &[u64]) -> Self {
+        let directory = nix.work().join("noise-files");
+        fs::create_dir(&directory).unwrap();
+        for (i, bytes) in files.iter().enumerate() {
+            write_noise(&directory.join(i.to_string()), *bytes);
+        }
+        Self::add(nix, &directory)
+    }
+
+    /// One path, a copy of `original`.
+    #[track_caller]
+    pub fn add(nix: &Nix, original: &Path) -> Self {
+        let path = nix.on_store("nix-store", &["--add", original.to_str().unwrap()]);
         Self::read(nix, nix.root(), path)
     }
 
@@ -314,4 +329,9 @@ fn walk(directory: &Path, files: &mut Vec<(String, u64)>) {
 fn is_plain(path: &str) -> bool {
     path.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte))
+}
+
+fn write_noise(file: &Path, bytes: u64) {
+    let mut random = File::open("/dev/urandom").unwrap().take(bytes);
+    std::io::copy(&mut random, &mut File::create(file).unwrap()).unwrap();
 }

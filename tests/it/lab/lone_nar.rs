@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Answer, Closure, HttpServer, InstalledPath, Keys, Need, Nix, Node, NodeConfig, Publication,
-    Release, Scratch, payload_of, scripted_peer::Payload,
+    Answer, Closure, HttpServer, InstalledPath, Keys, Need, Nix, Node, NodeConfig, Payload,
+    Publication, Release, Scratch, payload_of,
 };
 
 pub struct LoneNar {
@@ -24,14 +24,20 @@ impl LoneNar {
         if !Need::all(test, &[Need::NIX]) {
             return None;
         }
-        let (nix, scratch) = (Nix::installed(), Scratch::new());
+        let nix = Nix::installed();
         let closure = Closure::noise(&nix, size);
+        Some(Self::of(nix, closure))
+    }
+
+    /// The same of a path of this closure alone, in the store of `nix`.
+    pub fn of(nix: Nix, closure: Closure) -> Self {
+        let scratch = Scratch::new();
         let keys = Keys::make(&nix, &scratch.path("keys"));
         let publication = Release::of(&closure, &keys, scratch.path("release")).publish();
         let bytes = nix.dump(&closure.root, &closure.top);
         let options = "compression=zstd";
         let cache = closure.copy_to_cache(&nix, &keys, options, &scratch.path("cache"));
-        Some(Self {
+        Self {
             payload: payload_of(&bytes),
             bytes,
             keys,
@@ -40,17 +46,32 @@ impl LoneNar {
             cache,
             scratch,
             nix,
-        })
+        }
     }
 
     pub fn path(&self) -> &InstalledPath {
         self.closure.top()
     }
 
-    /// The path itself, which is one file, in its store.
+    /// The path itself, which is one file as a rule, in its store.
     pub fn file(&self) -> PathBuf {
         let path = self.closure.top.trim_start_matches('/');
         self.closure.root.join(path)
+    }
+
+    /// Nix collects it.
+    #[track_caller]
+    pub fn delete(&self) {
+        let path = &self.closure.top;
+        self.nix.on_store("nix-store", &["--delete", path]);
+    }
+
+    /// Nix installs it again.
+    #[track_caller]
+    pub fn add_again(&self) {
+        let (_, name) = self.path().base_name().split_once('-').unwrap();
+        let closure = Closure::add(&self.nix, &self.nix.work().join(name));
+        assert_eq!(closure.top, self.closure.top);
     }
 
     /// An agent that follows the channel and has an empty store.

@@ -40,7 +40,7 @@ pub use poll::wait_for;
 pub use publisher::Publisher;
 pub use raw_peer::{RawPeer, host as raw_host};
 pub use scratch::Scratch;
-pub use scripted_peer::{Manner, ScriptedPeer, payload_of};
+pub use scripted_peer::{Manner, Payload, ScriptedPeer, payload_of};
 pub use shared::{
     Hosts, Keys, Mount, Need, Nix, Outcome, PROGRAM, Place, Publication, Release, Way,
     make_writable, narswarm,
