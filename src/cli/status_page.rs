@@ -126,7 +126,7 @@ fn swarm(status: &Value) -> Vec<String> {
             size(&offer["bytes"])
         ),
         format!(
-            "uploaded  {} since the start, to {} peers now{vain}",
+            "uploaded  {} since the start, {} peers connected now{vain}",
             size(&bytes["uploaded"]),
             swarm["uploading_to"]
         ),
@@ -318,7 +318,7 @@ Channels
 Swarm
   peers     12 known, 8 answered, 5 neighbours
   offered   2034 paths, 8.30 GB
-  uploaded  3.20 GB since the start, to 3 peers now
+  uploaded  3.20 GB since the start, 3 peers connected now
 
 Given to Nix since the start
   from swarm        800 B   80 %

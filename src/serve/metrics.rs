@@ -111,7 +111,7 @@ fn text(status: &Status, format: Format) -> String {
     page.family(
         "narswarm_uploads",
         "gauge",
-        "Peers that download from here now.",
+        "Peers that are connected to download from here now.",
         &one(status.swarm.uploading_to as u64),
     );
     let channels: Vec<(String, u64)> = status

@@ -102,23 +102,25 @@ impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
         self.lock().entries.is_empty()
     }
 
+    /// What there is for this key, used now: empty if it is to be made.
     fn find(&self, key: K) -> Slot<V> {
-        let known = {
-            let mut state = self.lock();
-            let known = state.entries.get(&key);
-            let known = known.map(|entry| (entry.value.clone(), entry.weight));
-            known.inspect(|(slot, weight)| state.put(key, slot.clone(), *weight))
-        };
-        known.map(|(slot, _)| slot).unwrap_or_else(|| {
-            let slot = Slot::default();
-            self.enter(key, &slot, (self.weigh)(None));
-            slot
-        })
+        let mut state = self.lock();
+        let known = state.entries.get(&key);
+        let known = known.map(|entry| (entry.value.clone(), entry.weight));
+        let (slot, weight) = known.unwrap_or_else(|| (Slot::default(), (self.weigh)(None)));
+        let dropped = self.put(&mut state, key, &slot, weight);
+        drop((state, dropped));
+        slot
     }
 
-    /// Enters it as used now, and makes room.
     fn enter(&self, key: K, slot: &Slot<V>, weight: u64) {
         let mut state = self.lock();
+        let dropped = self.put(&mut state, key, slot, weight);
+        drop((state, dropped));
+    }
+
+    /// Keeps it as used now, and makes room. What is returned is to be dropped without the lock.
+    fn put(&self, state: &mut State<K, V>, key: K, slot: &Slot<V>, weight: u64) -> Vec<Slot<V>> {
         state.put(key, slot.clone(), weight);
         let mut dropped = Vec::new();
         // One that is alone stays, whatever it weighs.
@@ -126,7 +128,7 @@ impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
             let oldest = state.order.first_key_value().map(|(_, key)| *key);
             dropped.extend(oldest.and_then(|key| state.remove(&key)));
         }
-        drop(state);
+        dropped
     }
 
     fn lock(&self) -> MutexGuard<'_, State<K, V>> {
