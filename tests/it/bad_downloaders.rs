@@ -93,8 +93,8 @@ fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
 const LARGE: u64 = 80_000_000;
 const RESTING: u32 = 900;
 const RESTING_EACH: u32 = 100;
-/// All of the pieces would be 236 MB.
-const MORE_MEMORY: u64 = 100_000_000;
+/// All of the pieces are 236 MB; without them it is 110.
+const MORE_MEMORY: u64 = 180_000_000;
 
 #[test]
 fn peers_that_got_a_block_and_rest_hold_no_piece() {

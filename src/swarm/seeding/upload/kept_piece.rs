@@ -29,8 +29,8 @@ impl Default for Keeping {
 #[derive(Default)]
 pub struct KeptPiece {
     piece: Option<(u32, Bytes)>,
-    /// While it rests: until when, and what of `Keeping` it has.
-    rests: Option<(Instant, OwnedSemaphorePermit)>,
+    /// While it rests: until when, and what of `Keeping` it has for its piece.
+    rests: Option<(Instant, Option<OwnedSemaphorePermit>)>,
 }
 
 impl KeptPiece {
@@ -49,14 +49,15 @@ impl KeptPiece {
     pub fn rest(&mut self, keeping: &Keeping) {
         if let (Some((_, piece)), None) = (&self.piece, &self.rests) {
             let size = u32::try_from(piece.len().div_ceil(1024)).unwrap_or(u32::MAX);
-            match keeping.0.clone().try_acquire_many_owned(size) {
-                Ok(permit) => self.rests = Some((Instant::now() + KEPT_FOR, permit)),
-                Err(_) => self.piece = None,
+            let permit = keeping.0.clone().try_acquire_many_owned(size).ok();
+            if permit.is_none() {
+                self.piece = None;
             }
+            self.rests = Some((Instant::now() + KEPT_FOR, permit));
         }
     }
 
-    /// Resolves when it has rested for long enough, and is let go of.
+    /// Resolves when it has rested for long enough after a piece, which is let go of.
     pub async fn expires(&mut self) {
         match &self.rests {
             Some((until, _)) => sleep_until(*until).await,

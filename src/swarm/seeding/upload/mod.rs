@@ -261,6 +261,7 @@ impl<'a> Upload<'a> {
                     self.invite();
                 }
                 () = changed_line(self.line.as_ref()) => self.put_news(),
+                // Nor does its buffer stay as large as an answer.
                 () = self.piece.expires() => self.out = BytesMut::new(),
                 () = self.choke.opens() => {
                     self.rests(true);
