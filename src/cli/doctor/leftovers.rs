@@ -36,7 +36,7 @@ pub fn leftovers(patient: &Patient) -> Vec<Finding> {
     };
     let shelves = left(&Shelf::all(state)).into_iter().map(|path| {
         let what = "of a channel that is not followed any more";
-        finding(&[path], what, "   (the highest sequence seen goes with it)")
+        finding(&[path], what, "   # the highest sequence seen goes with it")
     });
     let pointers = left(&pointers(state));
     let pointers = (!pointers.is_empty())

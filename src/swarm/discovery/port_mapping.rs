@@ -91,9 +91,10 @@ impl PortMapping {
                 false => LEASE / 2,
             };
             // A router that was not heard this time still keeps to its lease.
-            if !made.is_empty() {
-                *forwards = made;
-            }
+            forwards.retain(|forward| !made.contains(forward));
+            forwards.extend(made);
+            let oldest = forwards.len().saturating_sub(2 * MAX_GATEWAYS);
+            forwards.drain(..oldest);
             sleep(pause).await;
         }
     }

@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use crate::torrent::InfoHash;
 
 use super::sources::Sources;
-use crate::swarm::networks::host_of;
 use crate::swarm::protocol::announce::{self, Announce};
 use crate::swarm::seeding::CROWD_PIECES;
 use crate::swarm::share::SharePolicy;
@@ -170,7 +169,7 @@ impl LocalTracker {
     ) -> Vec<SocketAddr> {
         peers.retain(|peer| self.policy.may_tell(from, peer.ip()));
         if let Some(known) = self.downloads().get_mut(info_hash) {
-            known.hear(host_of(from), &peers);
+            known.hear(self.policy.machine_of(from), &peers);
             self.found.notify_waiters();
         }
         peers

@@ -62,6 +62,7 @@ impl IdleWork {
     async fn forget_all(&self, stop: &CancellationToken) {
         let mut changes = self.book.changes();
         loop {
+            self.book.completed().await;
             changes.mark_unchanged();
             self.forget(stop).await;
             tokio::time::sleep(LOOK_INTERVAL).await;

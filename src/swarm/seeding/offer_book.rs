@@ -227,6 +227,11 @@ impl OfferBook {
         found
     }
 
+    /// Resolves when the releases of all channels are here.
+    pub async fn completed(&self) {
+        self.offers.completed().await;
+    }
+
     /// How many paths the releases have, each with its own; `None` while not all of them are here.
     pub fn listed(&self) -> Option<u64> {
         let catalog = self.offers.catalog();

@@ -29,6 +29,8 @@ pub enum SeederError {
     Write(std::io::Error),
     #[error("the peer was silent for too long")]
     Silent,
+    #[error("the peer asks although it is choked")]
+    Choked,
     #[error("the peer asked for piece {}, {}+{}, which does not exist", .0.index, .0.begin, .0.length)]
     BadRequest(Request),
 }

@@ -30,7 +30,15 @@ impl Upload<'_> {
         if !within {
             return Err(SeederError::BadRequest(request));
         }
-        if !self.have.get(index) || !self.may_ask() {
+        if !self.have.get(index) {
+            self.refuse(&request);
+            return Ok(());
+        }
+        if !self.may_ask() {
+            // Without BEP 6 it could not be told, and would wait for ever.
+            if !self.hello.fast {
+                return Err(SeederError::Choked);
+            }
             self.refuse(&request);
             return Ok(());
         }
@@ -137,7 +145,9 @@ impl Upload<'_> {
         if std::mem::take(&mut self.busy) {
             self.choke.release();
             let gave = std::mem::take(&mut self.gave);
-            self.rests(gave);
+            if !self.choke.waits() {
+                self.rests(gave);
+            }
             self.heard = Instant::now();
             if self.has_had_its_turn() {
                 self.choke();

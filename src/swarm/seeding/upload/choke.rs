@@ -33,6 +33,10 @@ impl Choke {
         matches!(self, Self::Open(_))
     }
 
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Waiting(_))
+    }
+
     pub fn is_invited(&self) -> bool {
         matches!(self, Self::Open(Some(_)))
     }
@@ -104,12 +108,11 @@ impl Upload<'_> {
     /// Whether a request is to be answered: of a choked peer only what was on the way already (librqbit does not ask
     /// again), or choking would be a favour that it does us.
     pub(super) fn may_ask(&mut self) -> bool {
-        if self.choke.is_open() {
-            return true;
-        }
         let on_the_way = self.late > 0;
-        self.late = self.late.saturating_sub(1);
-        on_the_way
+        if !self.choke.is_open() {
+            self.late = self.late.saturating_sub(1);
+        }
+        self.choke.is_open() || on_the_way
     }
 
     /// The peer wants something, and there may be something.
@@ -138,7 +141,8 @@ impl Upload<'_> {
     pub(super) fn choke(&mut self) {
         if self.choke.is_open() {
             self.turn_end = TurnEnd::default();
-            self.late = self.window;
+            // As much again in the place of what it takes back.
+            self.late = 2 * self.window;
             // librqbit takes a breath after each message, in which it asks for what may be asked for.
             messages::put_keep_alive(&mut self.out);
             messages::put_choke(&mut self.out);

@@ -39,6 +39,10 @@ impl KeptPiece {
         Some(piece.clone())
     }
 
+    pub fn is_none(&self) -> bool {
+        self.piece.is_none()
+    }
+
     /// It is being served.
     pub fn put(&mut self, index: u32, piece: Bytes) {
         self.piece = Some((index, piece));

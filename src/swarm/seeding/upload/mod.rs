@@ -54,6 +54,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Answers are written together up to this many bytes.
 const WRITE_BATCH: usize = 128 * 1024;
+/// What a connection may keep to write in.
+const SMALL_BUFFER: usize = 16 * 1024;
 /// Bytes that wait in the kernel: the rest waits here, where it can be held back and taken back.
 const UNSENT: u32 = 64 * 1024;
 /// Pieces that a running download finishes are told of together.
@@ -216,7 +218,12 @@ impl<'a> Upload<'a> {
         }
         let info = match known {
             Some(info) => info,
-            None => self.seeder.info(&self.offer, self.machine).await?,
+            None => {
+                self.works();
+                let info = self.seeder.info(&self.offer, self.machine).await?;
+                self.rests(true);
+                info
+            }
         };
         if self.hello.extended {
             self.metadata = Metadata::of(&info);
@@ -313,7 +320,7 @@ impl<'a> Upload<'a> {
                 };
                 self.has(pieces.filter(has));
             }
-            PeerMessage::MetadataRequest(piece) => self.put_metadata(piece, info).await?,
+            PeerMessage::MetadataRequest(piece) => self.put_metadata(piece, info).await,
             PeerMessage::MetadataData { .. }
             | PeerMessage::MetadataReject
             | PeerMessage::Gossip(_)
@@ -348,12 +355,17 @@ impl<'a> Upload<'a> {
                     // A slow peer need not keep a slot from others, nor an invitation.
                     self.turn.end();
                     self.choke.release();
+                    self.piece.rest(&self.seeder.keeping);
                     let written = timeout(WRITE_TIMEOUT, write).await;
                     written.map_err(|_| SeederError::Silent)?
                 }
             };
             written.map_err(SeederError::Write)?;
             self.out.clear();
+            // Where no pieces are served, nothing else makes a buffer small again.
+            if self.out.capacity() > SMALL_BUFFER && self.piece.is_none() {
+                self.out = BytesMut::new();
+            }
             self.wrote = Instant::now();
         }
         Ok(())

@@ -3,7 +3,6 @@
 use crate::swarm::protocol::messages::{self, OurHello};
 use crate::swarm::protocol::{BLOCK, Program};
 use crate::swarm::seeding::offer::Offer;
-use crate::swarm::seeding::seeder::SeederError;
 use crate::torrent::{Bitfield, InfoDict};
 
 use super::Upload;
@@ -70,13 +69,9 @@ impl Upload<'_> {
         }
     }
 
-    pub(super) async fn put_metadata(
-        &mut self,
-        piece: u32,
-        info: &InfoDict,
-    ) -> Result<(), SeederError> {
+    pub(super) async fn put_metadata(&mut self, piece: u32, info: &InfoDict) {
         let Some(id) = self.ut_metadata else {
-            return Ok(());
+            return;
         };
         let size = self.metadata.size() as u32;
         match self.metadata.give(piece, info) {
@@ -86,7 +81,5 @@ impl Upload<'_> {
             }
             None => messages::put_metadata_reject(&mut self.out, id, piece),
         }
-        // What was asked for in one go is not gathered: the buffer would stay that large.
-        self.flush().await
     }
 }
