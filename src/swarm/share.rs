@@ -168,7 +168,7 @@ impl SharePolicy {
 
     /// Within the LAN, or private elsewhere: those who are neither are not told of it.
     pub fn is_confined(&self, address: IpAddr) -> bool {
-        is_private(address) || self.is_lan(address)
+        self.nearness(address) != Nearness::Public
     }
 
     /// What counts as one machine where there is a limit for each: the address, and beyond the LAN, whose machines share

@@ -19,11 +19,9 @@ const PIECE: u8 = 7;
 #[test]
 fn hostile_downloaders_are_hung_up_on_and_honest_ones_served() {
     let test = "hostile_downloaders_are_hung_up_on_and_honest_ones_served";
-    let Some(lone) = LoneNar::new(test, SIZE) else {
+    let Some((lone, seedbox)) = LoneNar::seeded(test, SIZE, |seedbox| seedbox) else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox"));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let (info_hash, last) = (info.info_hash(), info.piece_count() - 1);
     let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info_hash).unwrap();
@@ -99,11 +97,9 @@ const MORE_MEMORY: u64 = 180_000_000;
 #[test]
 fn peers_that_got_a_block_and_rest_hold_no_piece() {
     let test = "peers_that_got_a_block_and_rest_hold_no_piece";
-    let Some(lone) = LoneNar::new(test, LARGE) else {
+    let Some((lone, seedbox)) = LoneNar::seeded(test, LARGE, |seedbox| seedbox) else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox"));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash()).unwrap();
     // What the seedbox keeps for everybody is there before.
@@ -132,12 +128,11 @@ const SLIVERS: u32 = 64;
 
 #[test]
 fn slivers_cost_what_blocks_cost() {
-    let Some(lone) = LoneNar::new("slivers_cost_what_blocks_cost", SIZE) else {
+    let Some((lone, seedbox)) = LoneNar::seeded("slivers_cost_what_blocks_cost", SIZE, |seedbox| {
+        seedbox.upload_limit("500kB/s")
+    }) else {
         return;
     };
-    let seedbox = lone.seedbox("seedbox").upload_limit("500kB/s");
-    let seedbox = Node::start(&seedbox);
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let mut peer = RawPeer::meet(raw_host(2), seedbox.peer, &info.info_hash()).unwrap();
     let start = Instant::now();
@@ -166,11 +161,11 @@ const IDLE: Duration = Duration::from_secs(20);
 #[test]
 fn those_without_a_handshake_make_room_for_each_other_alone() {
     let test = "those_without_a_handshake_make_room_for_each_other_alone";
-    let Some(lone) = LoneNar::new(test, 100_000) else {
+    let Some((lone, seedbox)) =
+        LoneNar::seeded(test, 100_000, |seedbox| seedbox.connections(PLACES))
+    else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").connections(PLACES));
-    seedbox.wait_for_offer(1);
     let info_hash = lone.payload.info.info_hash();
     let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info_hash).unwrap();
     let mut early = meet(2);
@@ -191,11 +186,11 @@ fn those_without_a_handshake_make_room_for_each_other_alone() {
 #[test]
 fn the_longest_idle_makes_room_when_all_places_are_taken() {
     let test = "the_longest_idle_makes_room_when_all_places_are_taken";
-    let Some(lone) = LoneNar::new(test, 100_000) else {
+    let Some((lone, seedbox)) =
+        LoneNar::seeded(test, 100_000, |seedbox| seedbox.connections(PLACES))
+    else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").connections(PLACES));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let meet = |host| RawPeer::meet(raw_host(host), seedbox.peer, &info.info_hash());
     let mut idle = vec![meet(10).unwrap()];

@@ -57,11 +57,13 @@ fn agents_that_know_only_the_origin_trade() {
 
 #[test]
 fn the_seeder_is_a_tracker_of_what_it_offers() {
-    let Some(lone) = LoneNar::new("the_seeder_is_a_tracker_of_what_it_offers", 100_000) else {
+    let Some((lone, seedbox)) = LoneNar::seeded(
+        "the_seeder_is_a_tracker_of_what_it_offers",
+        100_000,
+        |seedbox| seedbox,
+    ) else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox"));
-    seedbox.wait_for_offer(1);
     let info_hash = lone.payload.info.info_hash();
     // First the seeder itself, then who else announced.
     let [high, low] = seedbox.peer.port().to_be_bytes();

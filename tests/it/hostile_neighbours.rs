@@ -47,6 +47,19 @@ impl Lab {
     fn fetch(&self) {
         self.channel.fetch_from_swarm(&self.agent);
     }
+
+    /// A neighbour of the seedbox, where it waits for dial-backs, and how it asks for one.
+    fn dial_back_asker(&self) -> (TopicPeer, TcpListener, Vec<u8>) {
+        let publication = &self.channel.publication;
+        let layer = publication.layers()[0].sha256;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut asker = TopicPeer::connect(self.origin.peer, topic(publication), 1);
+        // The message has no room for an address: only the port of its own is the asker's to choose.
+        asker.say_hello(listener.local_addr().unwrap().port(), &[layer]);
+        let request = [b"d9:dial backd5:layer32:", &layer[..], b"3:rowi0eee"].concat();
+        (asker, listener, request)
+    }
 }
 
 #[test]
@@ -130,17 +143,10 @@ fn a_dial_back_goes_to_who_asks_and_not_too_often() {
     let Some(lab) = Lab::new("a_dial_back_goes_to_who_asks_and_not_too_often") else {
         return;
     };
-    let layer = &lab.channel.publication.layers()[0];
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    // The message has no room for an address: only the port of its own is the asker's to choose.
-    let mut asker = TopicPeer::connect(lab.origin.peer, topic(&lab.channel.publication), 1);
-    asker.say_hello(port, &[layer.sha256]);
-    let request = [b"d9:dial backd5:layer32:", &layer.sha256[..], b"3:rowi0eee"].concat();
+    let (mut asker, listener, request) = lab.dial_back_asker();
     (0..200).for_each(|_| assert!(asker.say(&request)));
     let mut hello = [0; 68];
     let mut served = 0;
-    listener.set_nonblocking(true).unwrap();
     let start = std::time::Instant::now();
     while start.elapsed() < WATCHED {
         match listener.accept() {
@@ -161,13 +167,7 @@ fn who_hoards_dial_backs_loses_them() {
     let Some(lab) = Lab::new("who_hoards_dial_backs_loses_them") else {
         return;
     };
-    let layer = &lab.channel.publication.layers()[0];
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut hoarder = TopicPeer::connect(lab.origin.peer, topic(&lab.channel.publication), 1);
-    hoarder.say_hello(port, &[layer.sha256]);
-    let request = [b"d9:dial backd5:layer32:", &layer.sha256[..], b"3:rowi0eee"].concat();
-    listener.set_nonblocking(true).unwrap();
+    let (mut hoarder, listener, request) = lab.dial_back_asker();
     let mut hoard = Vec::new();
     // It asks for nothing on any of them: before all of them are its own, those that are idle go.
     wait_for("connection that it loses", SOON, || {

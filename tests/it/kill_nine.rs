@@ -46,11 +46,11 @@ fn kill_again_and_again(lone: &LoneNar, config: &NodeConfig, seed: u64) {
 
 #[test]
 fn in_a_download_from_the_swarm() {
-    let Some(lone) = LoneNar::new("in_a_download_from_the_swarm", SIZE) else {
+    let Some((lone, seedbox)) = LoneNar::seeded("in_a_download_from_the_swarm", SIZE, |seedbox| {
+        seedbox.upload_limit("4MB/s")
+    }) else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").upload_limit("4MB/s"));
-    seedbox.wait_for_offer(1);
     kill_again_and_again(&lone, &lone.agent("agent").peer(seedbox.peer), 9);
     // Every piece that was finished is kept.
     let uploaded = seedbox.bytes("uploaded");

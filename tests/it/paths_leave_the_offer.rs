@@ -18,11 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn an_altered_path_is_withdrawn_before_a_wrong_byte_leaves() {
     let test = "an_altered_path_is_withdrawn_before_a_wrong_byte_leaves";
     // Two frames: the second one is made after the change.
-    let Some(lone) = LoneNar::new(test, 6_000_000) else {
+    let Some((lone, seedbox)) = LoneNar::seeded(test, 6_000_000, |seedbox| seedbox) else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox"));
-    seedbox.wait_for_offer(1);
     let info = &lone.payload.info;
     let meet = || RawPeer::meet(raw_host(2), seedbox.peer, &info.info_hash());
     let (piece, last) = (info.piece_len(0), info.piece_count() - 1);
@@ -197,11 +195,10 @@ fn garbage_collection_ends_an_upload_and_leaves_the_others() {
 #[test]
 fn a_path_that_no_kept_release_lists_is_not_offered() {
     let test = "a_path_that_no_kept_release_lists_is_not_offered";
-    let Some(lone) = LoneNar::new(test, 100_000) else {
+    let Some((lone, seedbox)) = LoneNar::seeded(test, 100_000, |seedbox| seedbox.keep_releases(1))
+    else {
         return;
     };
-    let seedbox = Node::start(&lone.seedbox("seedbox").keep_releases(1));
-    seedbox.wait_for_offer(1);
     let meet = |info_hash| RawPeer::meet(raw_host(2), seedbox.peer, &info_hash);
     let first = lone.payload.info.info_hash();
     assert!(meet(first).is_ok());

@@ -20,17 +20,6 @@ const SLOW: &str = "500kB/s";
 const AT_LEAST: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A NAR, and a seedbox with these settings that offers it.
-fn seedbox_with(
-    test: &str,
-    settings: impl FnOnce(NodeConfig) -> NodeConfig,
-) -> Option<(LoneNar, Node)> {
-    let lone = LoneNar::new(test, SIZE)?;
-    let seedbox = Node::start(&settings(lone.seedbox("seedbox")));
-    seedbox.wait_for_offer(1);
-    Some((lone, seedbox))
-}
-
 fn slow(seedbox: NodeConfig) -> NodeConfig {
     seedbox.upload_limit(SLOW)
 }
@@ -78,9 +67,11 @@ fn the_hours_limit_holds_until_a_reload_and_what_was_given_is_remembered() {
 
 #[test]
 fn each_address_has_a_limit_of_its_own() {
-    let Some((lone, seedbox)) = seedbox_with("each_address_has_a_limit_of_its_own", |seedbox| {
-        seedbox.peer_upload_limit(SLOW)
-    }) else {
+    let Some((lone, seedbox)) =
+        LoneNar::seeded("each_address_has_a_limit_of_its_own", SIZE, |seedbox| {
+            seedbox.peer_upload_limit(SLOW)
+        })
+    else {
         return;
     };
     let start = Instant::now();
@@ -105,6 +96,7 @@ const INTERESTED: u8 = 2;
 const REQUEST: u8 = 6;
 const PIECE: u8 = 7;
 const CANCEL: u8 = 8;
+const REJECT: u8 = 16;
 const EXTENDED: u8 = 20;
 /// For each of the four upload slots two peers may ask.
 const MAY_ASK: u8 = 8;
@@ -125,7 +117,9 @@ fn frames(info: &InfoDict, pieces: Range<u32>, id: u8) -> Vec<u8> {
 #[test]
 fn what_a_peer_takes_back_is_not_sent() {
     let Some((lone, seedbox)) =
-        seedbox_with("what_a_peer_takes_back_is_not_sent", |seedbox| seedbox)
+        LoneNar::seeded("what_a_peer_takes_back_is_not_sent", SIZE, |seedbox| {
+            seedbox
+        })
     else {
         return;
     };
@@ -189,7 +183,8 @@ fn meet(lone: &LoneNar, seedbox: &Node, host: u8) -> (RawPeer, bool) {
 /// A peer that is choked is free to go elsewhere: it learns when its turn has come.
 #[test]
 fn whoever_has_to_wait_is_choked_until_its_turn() {
-    let Some((lone, seedbox)) = seedbox_with("whoever_has_to_wait_is_choked_until_its_turn", slow)
+    let Some((lone, seedbox)) =
+        LoneNar::seeded("whoever_has_to_wait_is_choked_until_its_turn", SIZE, slow)
     else {
         return;
     };
@@ -205,20 +200,38 @@ fn whoever_has_to_wait_is_choked_until_its_turn() {
 /// Choking would be a favour that peers do us, if whoever asks all the same were served.
 #[test]
 fn a_choked_peer_asks_in_vain() {
-    let Some((lone, seedbox)) = seedbox_with("a_choked_peer_asks_in_vain", slow) else {
+    let Some((lone, seedbox)) = LoneNar::seeded("a_choked_peer_asks_in_vain", SIZE, slow) else {
         return;
     };
     let info = &lone.payload.info;
     let busy = all_that_may_ask(&lone, &seedbox, &frames(info, 0..4, REQUEST));
     let (mut rude, unchoked) = meet(&lone, &seedbox, 100);
     assert!(!unchoked);
-    rude.0.write_all(&frames(info, 0..2, REQUEST)).unwrap();
+    let mut told = RawPeer::meet_fast(raw_host(101), seedbox.peer, &info.info_hash()).unwrap();
+    let asked = frames(info, 0..2, REQUEST);
+    rude.0.write_all(&asked).unwrap();
+    told.0.write_all(&asked).unwrap();
     let (_, choked) = one_more_gets_a_piece(&lone, &seedbox);
     assert!(choked, "it came later, and waited for its turn");
     while let Ok((id, _)) = rude.next() {
         assert_ne!(id, PIECE);
     }
     assert!(rude.is_hung_up_on());
+    // Who can be told is, and is served when its turn comes.
+    told.send(INTERESTED, &[]).unwrap();
+    let mut rejected = 0;
+    loop {
+        match told.next().unwrap().0 {
+            UNCHOKE => break,
+            id => {
+                assert_ne!(id, PIECE);
+                rejected += usize::from(id == REJECT);
+            }
+        }
+    }
+    let blocks = [0, 1].map(|piece| info.piece_len(piece).div_ceil(BLOCK));
+    assert_eq!(rejected, blocks.iter().sum::<u32>() as usize);
+    assert!(told.piece(1, info.piece_len(1)).is_ok());
     drop(busy);
 }
 
@@ -226,7 +239,7 @@ fn a_choked_peer_asks_in_vain() {
 /// would hold a part of another, which it would have to fetch elsewhere once more.
 #[test]
 fn a_turn_ends_with_a_piece() {
-    let Some((lone, seedbox)) = seedbox_with("a_turn_ends_with_a_piece", slow) else {
+    let Some((lone, seedbox)) = LoneNar::seeded("a_turn_ends_with_a_piece", SIZE, slow) else {
         return;
     };
     let info = &lone.payload.info;
@@ -277,7 +290,8 @@ fn a_turn_ends_with_a_piece() {
 /// Nor does one keep its turn for ever by asking for next to nothing, and never for the end of a piece.
 #[test]
 fn peers_that_never_end_a_piece_hold_up_nobody() {
-    let Some((lone, seedbox)) = seedbox_with("peers_that_never_end_a_piece_hold_up_nobody", slow)
+    let Some((lone, seedbox)) =
+        LoneNar::seeded("peers_that_never_end_a_piece_hold_up_nobody", SIZE, slow)
     else {
         return;
     };
@@ -297,7 +311,9 @@ fn peers_that_never_end_a_piece_hold_up_nobody() {
 #[test]
 fn peers_that_do_not_read_hold_up_nobody() {
     let Some((lone, seedbox)) =
-        seedbox_with("peers_that_do_not_read_hold_up_nobody", |seedbox| seedbox)
+        LoneNar::seeded("peers_that_do_not_read_hold_up_nobody", SIZE, |seedbox| {
+            seedbox
+        })
     else {
         return;
     };

@@ -173,10 +173,12 @@ impl TrackerPeers {
         }
     }
 
-    /// Only a tracker of the LAN knows what is there: any other would send us through our own networks.
+    /// One that is named by a name may be anywhere.
     fn believes(&self, peer: IpAddr) -> bool {
-        let within = self.tracker.is_some_and(|ip| self.policy.is_confined(ip));
-        within || !self.policy.is_confined(peer)
+        match self.tracker {
+            Some(tracker) => self.policy.may_tell(tracker, peer),
+            None => !self.policy.is_confined(peer),
+        }
     }
 }
 

@@ -196,7 +196,7 @@ impl Gossip {
             _ if Some(*peer) == own => false,
             Some(neighbour) => self.may_name(neighbour, to),
             // Nothing is known of its wishes: an address on the LAN stays there.
-            None => to.is_near || !self.policy.is_lan(peer.ip()),
+            None => self.may_tell(to, *peer),
         };
         peers.shuffle(&mut rand::rng());
         peers.into_iter().filter(may).take(MAX_PEERS).collect()

@@ -12,7 +12,6 @@ mod offer;
 mod offer_book;
 mod open_nar;
 mod rarity;
-mod recent;
 mod seeder;
 mod slots;
 mod tracker;

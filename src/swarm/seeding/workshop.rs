@@ -1,10 +1,11 @@
 //! The means to make the pieces of all offers: caches, and bounds on the work.
 
 use std::fs::File;
+use std::hash::Hash;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use moka::future::Cache;
@@ -22,14 +23,13 @@ use super::copy_error::CopyError;
 use super::encoding::{Encoding, Recreation};
 use super::offer::{Content, Offer, OfferError};
 use super::open_nar::OpenNar;
-use super::recent::Recent;
 
 /// Compressed frames kept for the pieces that are asked next; a frame is 1.5 MB or so.
 const FRAME_CACHE_BYTES: u64 = 48 << 20;
 /// Verified pieces kept for other peers that ask the same.
 const PIECE_CACHE_BYTES: u64 = 24 << 20;
 /// What an entry takes beside its bytes: most NARs are small.
-const ENTRY_BYTES: u64 = 500;
+const ENTRY_BYTES: u32 = 500;
 /// Both are given back when nobody has asked for so long.
 const BYTES_IDLE: Duration = Duration::from_secs(180);
 /// Open NARs: a layout and one file descriptor each.
@@ -45,9 +45,9 @@ pub struct Workshop {
     infos: Arc<InfoDicts>,
     payloads: PayloadDirectory,
     info_cache: Cache<InfoHash, Arc<InfoDict>>,
-    frames: Recent<(InfoHash, usize), Bytes>,
-    pieces: Recent<(InfoHash, u32), Bytes>,
-    nars: Recent<HashPart, OpenNar>,
+    frames: Cache<(InfoHash, usize), Bytes>,
+    pieces: Cache<(InfoHash, u32), Bytes>,
+    nars: Cache<HashPart, OpenNar>,
     /// There may be something in them to let go of.
     used: Notify,
     /// Encoding is the one thing here that takes a core.
@@ -71,9 +71,12 @@ impl Workshop {
                 .max_capacity(INFO_CACHE_BYTES)
                 .weigher(|_, info: &Arc<InfoDict>| 200 + info.piece_count() * 20)
                 .build(),
-            frames: Recent::new(FRAME_CACHE_BYTES, BYTES_IDLE, weigh),
-            pieces: Recent::new(PIECE_CACHE_BYTES, BYTES_IDLE, weigh),
-            nars: Recent::new(OPEN_NARS, NAR_IDLE, |_| 1),
+            frames: of_bytes(FRAME_CACHE_BYTES),
+            pieces: of_bytes(PIECE_CACHE_BYTES),
+            nars: Cache::builder()
+                .max_capacity(OPEN_NARS)
+                .time_to_idle(NAR_IDLE)
+                .build(),
             used: Notify::new(),
             encoding: Encoding::new(recreation)?,
             makers: Arc::default(),
@@ -89,26 +92,38 @@ impl Workshop {
             while !self.let_go().await {
                 tokio::select! {
                     () = tokio::time::sleep(NAR_IDLE) => {}
-                    _ = changes.changed(), if !self.nars.is_empty() => {}
+                    _ = changes.changed(), if self.nars.entry_count() > 0 => {}
                 }
             }
         }
     }
 
-    /// Returns whether nothing is left.
+    /// Returns whether there was nothing left already.
     async fn let_go(&self) -> bool {
-        let now = Instant::now();
-        let nars = self.nars.let_go(now, |path| self.offers.has(path));
-        if !nars.is_empty() {
-            // To close the last descriptor of a file that was removed may take as long as removing it.
-            let _ = blocking(move || drop(nars)).await;
+        let counts = [
+            self.frames.entry_count(),
+            self.pieces.entry_count(),
+            self.nars.entry_count(),
+        ];
+        let nars = self.nars.iter();
+        let removed: Vec<_> = nars.filter(|(path, _)| !self.offers.has(path)).collect();
+        for (path, _) in &removed {
+            self.nars.invalidate(path.as_ref()).await;
         }
-        self.frames.let_go(now, |_| true);
-        self.pieces.let_go(now, |_| true);
-        if self.frames.is_empty() {
+        // moka takes out what is idle when it is told to, and drops it the next time.
+        for _ in 0..2 {
+            self.frames.run_pending_tasks().await;
+            self.pieces.run_pending_tasks().await;
+            self.nars.run_pending_tasks().await;
+        }
+        if !removed.is_empty() {
+            // To close the last descriptor of a file that was removed may take as long as removing it.
+            let _ = blocking(move || drop(removed)).await;
+        }
+        if self.frames.entry_count() == 0 {
             self.makers().clear();
         }
-        self.frames.is_empty() && self.pieces.is_empty() && self.nars.is_empty()
+        counts == [0; 3]
     }
 
     fn makers(&self) -> MutexGuard<'_, Vec<FrameMaker>> {
@@ -183,7 +198,7 @@ impl Workshop {
             self.remember(info.clone()).await?;
             // The first frame is asked for next; of a small NAR it is all there is.
             if let Some(first) = first {
-                self.frames.insert((offer.info_hash, 0), first);
+                self.frames.insert((offer.info_hash, 0), first).await;
             }
             Ok(Arc::new(info))
         };
@@ -209,7 +224,8 @@ impl Workshop {
         make: impl Future<Output = Result<Bytes, OfferError>>,
     ) -> Result<Bytes, OfferError> {
         let _used = self.used();
-        self.pieces.get_or_make((info_hash, index), make).await
+        let made = self.pieces.try_get_with((info_hash, index), make).await;
+        made.map_err(|error| (*error).clone())
     }
 
     /// Cuts a piece out of the frames that it lies in.
@@ -235,9 +251,10 @@ impl Workshop {
         for is_again in [false, true] {
             if is_again {
                 // Nix may have installed it anew since.
-                self.nars.forget(&hash_part);
-                let others = |(info_hash, _): &(InfoHash, usize)| *info_hash != offer.info_hash;
-                self.frames.let_go(Instant::now(), others);
+                self.nars.invalidate(&hash_part).await;
+                for i in 0..table.len() {
+                    self.frames.invalidate(&(offer.info_hash, i)).await;
+                }
             }
             let range = info.piece_range(index);
             let piece = self.cut_out(offer, hash_part, &table, range).await?;
@@ -259,10 +276,8 @@ impl Workshop {
         let mut piece = BytesMut::with_capacity((range.end - range.start) as usize);
         for i in table.covering(&range) {
             let making = self.make_frame(offer, hash_part, table.clone(), i);
-            let frame = self
-                .frames
-                .get_or_make((offer.info_hash, i), making)
-                .await?;
+            let made = self.frames.try_get_with((offer.info_hash, i), making).await;
+            let frame = made.map_err(|error| (*error).clone())?;
             piece.extend_from_slice(&frame[within(&table.compressed(i), &range)]);
         }
         Ok(piece.freeze())
@@ -301,7 +316,7 @@ impl Workshop {
             Ok(frame) => Ok(frame),
             Err(error) => {
                 // It is planned anew for whoever asks next.
-                self.nars.forget(&hash_part);
+                self.nars.invalidate(&hash_part).await;
                 Err(offer.failed(error).await)
             }
         }
@@ -315,7 +330,8 @@ impl Workshop {
                 Err(error) => Err(offer.failed(error.into()).await),
             }
         };
-        self.nars.get_or_make(hash_part, opening).await
+        let opened = self.nars.try_get_with(hash_part, opening).await;
+        opened.map_err(|error| (*error).clone())
     }
 
     /// Says when it is dropped that something was used.
@@ -332,8 +348,12 @@ impl Drop for Used<'_> {
     }
 }
 
-fn weigh(bytes: Option<&Bytes>) -> u64 {
-    ENTRY_BYTES + bytes.map_or(0, |bytes| bytes.len() as u64)
+fn of_bytes<K: Hash + Eq + Send + Sync + 'static>(capacity: u64) -> Cache<K, Bytes> {
+    Cache::builder()
+        .max_capacity(capacity)
+        .weigher(|_, bytes: &Bytes| ENTRY_BYTES + bytes.len() as u32)
+        .time_to_idle(BYTES_IDLE)
+        .build()
 }
 
 /// The info dict of a payload, and the first frame if it was made for that.

@@ -49,6 +49,18 @@ impl LoneNar {
         }
     }
 
+    /// With a seedbox that offers it, with these settings.
+    pub fn seeded(
+        test: &str,
+        size: u64,
+        settings: impl FnOnce(NodeConfig) -> NodeConfig,
+    ) -> Option<(Self, Node)> {
+        let lone = Self::new(test, size)?;
+        let seedbox = Node::start(&settings(lone.seedbox("seedbox")));
+        seedbox.wait_for_offer(1);
+        Some((lone, seedbox))
+    }
+
     pub fn path(&self) -> &InstalledPath {
         self.closure.top()
     }

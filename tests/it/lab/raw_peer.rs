@@ -10,8 +10,9 @@ use narswarm::torrent::{InfoDict, InfoHash};
 use socket2::{Domain, Socket, Type};
 
 const PROTOCOL: &[u8] = b"\x13BitTorrent protocol";
-/// BEP 10's bit.
+/// The bits of BEP 10, and of BEP 6 as well.
 const RESERVED: [u8; 8] = [0, 0, 0, 0, 0, 0x10, 0, 0];
+const FAST: [u8; 8] = [0, 0, 0, 0, 0, 0x10, 0, 0x04];
 /// A seeder may have to make the frame first, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// BEP 3.
@@ -39,8 +40,22 @@ impl RawPeer {
 
     /// The same with both handshakes done.
     pub fn meet(from: IpAddr, to: SocketAddr, info_hash: &InfoHash) -> io::Result<Self> {
+        Self::shake_hands(from, to, info_hash, RESERVED)
+    }
+
+    /// One that speaks BEP 6.
+    pub fn meet_fast(from: IpAddr, to: SocketAddr, info_hash: &InfoHash) -> io::Result<Self> {
+        Self::shake_hands(from, to, info_hash, FAST)
+    }
+
+    fn shake_hands(
+        from: IpAddr,
+        to: SocketAddr,
+        info_hash: &InfoHash,
+        reserved: [u8; 8],
+    ) -> io::Result<Self> {
         let mut peer = Self::connect(from, to)?;
-        let mut hello = [PROTOCOL, &RESERVED, info_hash.as_bytes(), b"-XX0001-"].concat();
+        let mut hello = [PROTOCOL, &reserved, info_hash.as_bytes(), b"-XX0001-"].concat();
         // Another peer id for each connection: its own port.
         let port = peer.0.local_addr()?.port();
         hello.extend(format!("{port:012}").as_bytes());

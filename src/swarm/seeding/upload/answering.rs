@@ -30,15 +30,12 @@ impl Upload<'_> {
         if !within {
             return Err(SeederError::BadRequest(request));
         }
-        if !self.have.get(index) {
-            self.refuse(&request);
-            return Ok(());
+        let may_ask = self.may_ask();
+        if !may_ask && !self.hello.fast {
+            // It could not be told, and would wait for ever.
+            return Err(SeederError::Choked);
         }
-        if !self.may_ask() {
-            // Without BEP 6 it could not be told, and would wait for ever.
-            if !self.hello.fast {
-                return Err(SeederError::Choked);
-            }
+        if !may_ask || !self.have.get(index) {
             self.refuse(&request);
             return Ok(());
         }

@@ -108,11 +108,12 @@ impl Upload<'_> {
     /// Whether a request is to be answered: of a choked peer only what was on the way already (librqbit does not ask
     /// again), or choking would be a favour that it does us.
     pub(super) fn may_ask(&mut self) -> bool {
-        let on_the_way = self.late > 0;
-        if !self.choke.is_open() {
-            self.late = self.late.saturating_sub(1);
+        if self.choke.is_open() {
+            return true;
         }
-        self.choke.is_open() || on_the_way
+        let was_on_the_way = self.late > 0;
+        self.late = self.late.saturating_sub(1);
+        was_on_the_way
     }
 
     /// The peer wants something, and there may be something.

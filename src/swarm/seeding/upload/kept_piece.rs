@@ -17,7 +17,6 @@ const ALL_TOGETHER: usize = 32 * 1024;
 const KEPT_FOR: Duration = Duration::from_secs(3);
 
 /// What is left to keep; all connections share it.
-#[derive(Clone)]
 pub struct Keeping(Arc<Semaphore>);
 
 impl Default for Keeping {
