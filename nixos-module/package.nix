@@ -16,6 +16,9 @@ rustPlatform.buildRustPackage {
   # With another one the program notices, and does not seed from the store.
   cargoLock.lockFile = ../Cargo.lock;
 
+  # jemalloc does not start where pages are larger than where it was built; 64-bit ARM has kernels with 4, 16 and 64 kB.
+  env = lib.optionalAttrs stdenv.hostPlatform.isAarch64 { JEMALLOC_SYS_WITH_LG_PAGE = "16"; };
+
   # Those in tests/ want Nix, root and other programs.
   cargoTestFlags = [ "--lib" ];
 

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// glibc keeps several times what is in use, once all threads have used much (`tests/churn`); jemalloc's background threads
+/// give it back, and with the feature `unprefixed_malloc...` that of SQLite and zstd as well.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     narswarm::cli::run()
 }
