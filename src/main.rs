@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// glibc keeps several times what is in use, once all threads have used much (`tests/churn`); jemalloc's background threads
-/// give it back, and with the feature `unprefixed_malloc...` that of SQLite and zstd as well.
+/// give it back. Not for C code as well: a program that puts its own malloc first does not start under libfaketime.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
