@@ -15,6 +15,7 @@
 //! Nix -> serve (the shim, a file per route) -> substitute::Substituter
 //!          narinfo: a trusted row of the catalog, else an upstream's
 //!          NAR:     the store, else the swarm, else an upstream; its last byte leaves only with the right NarHash
+//!                   (an installed path that was whole is not hashed again for an hour)
 //!             swarm::Downloads  librqbit fills a part file, frames are decoded as their pieces come
 //!             UpstreamFetches   one fetch for all who ask; its bytes wait in a swarm::Spool, and become the payload
 //! peers -> swarm (one public port) -> the seeder: pieces of running downloads, of payload files,

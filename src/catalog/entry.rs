@@ -1,10 +1,7 @@
 //! One row of the catalog with its row ids resolved: everything that a narinfo or a download needs.
 
 use crate::manifest::ChannelName;
-use crate::nix::{
-    Addressed, NarHash, Narinfo, Signature, StoreDir, StorePath, TrustedKeys, fingerprint,
-    verify_ca,
-};
+use crate::nix::{NarHash, Narinfo, Signature, StoreDir, StorePath, TrustedKeys};
 use crate::torrent::{InfoHash, piece_length};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,30 +23,27 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether Nix would accept this path: one of its signatures is by a trusted key, or its NarHash makes its name.
+    /// Whether Nix would accept this path.
     pub fn is_trusted(&self, keys: &TrustedKeys) -> bool {
-        let text = fingerprint(
-            &self.store_dir,
-            &self.store_path,
-            &self.nar_hash,
-            self.nar_size,
-            &self.references,
-        );
-        keys.any_verifies(text.as_bytes(), &self.signatures)
-            || self.addressed() == Some(Addressed::Nar)
+        self.as_listed().is_trusted(keys)
     }
 
-    /// The narinfo without a URL of any upstream: the NAR is served raw, under a name that stays true.
+    /// The narinfo without a URL of any upstream: the NAR is served raw.
     pub fn narinfo(&self) -> Narinfo {
+        let mut narinfo = self.as_listed().raw();
+        // No signature covers it, and Nix refuses a path whose content address is another.
+        if narinfo.addressed().is_none() {
+            narinfo.ca = None;
+        }
+        narinfo
+    }
+
+    fn as_listed(&self) -> Narinfo {
         Narinfo {
             store_dir: self.store_dir.clone(),
             store_path: self.store_path.clone(),
-            url: format!(
-                "nar/{}-{}.nar",
-                self.store_path.hash_part(),
-                self.nar_hash.base32()
-            ),
-            compression: "none".to_owned(),
+            url: String::new(),
+            compression: String::new(),
             file_hash: None,
             file_size: None,
             nar_hash: self.nar_hash,
@@ -57,19 +51,8 @@ impl Entry {
             references: self.references.clone(),
             deriver: self.deriver.clone(),
             signatures: self.signatures.clone(),
-            ca: self.addressed().and_then(|_| self.ca.clone()),
+            ca: self.ca.clone(),
         }
-    }
-
-    /// No signature covers `ca`, and Nix refuses a path whose content address is another.
-    fn addressed(&self) -> Option<Addressed> {
-        verify_ca(
-            &self.store_dir,
-            &self.store_path,
-            &self.nar_hash,
-            &self.references,
-            self.ca.as_deref(),
-        )
     }
 
     pub fn piece_length(&self) -> u32 {

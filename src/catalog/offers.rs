@@ -21,6 +21,8 @@ pub enum PayloadCopy {
     Kept(InfoHash),
     /// A file that somebody put there.
     Held(InfoHash),
+    /// A file of the channel's own: a manifest, a layer, a release file.
+    Plain(InfoHash),
 }
 
 /// The one owner of the current catalog, of what is installed, and of what was withdrawn.
@@ -166,7 +168,7 @@ impl Offers {
     fn is_there(&self, copy: &PayloadCopy) -> bool {
         match copy {
             PayloadCopy::Installed(_, hash_part) => self.has(hash_part),
-            PayloadCopy::Kept(_) | PayloadCopy::Held(_) => true,
+            PayloadCopy::Kept(_) | PayloadCopy::Held(_) | PayloadCopy::Plain(_) => true,
         }
     }
 

@@ -124,8 +124,9 @@ impl Shelf {
         write_whole(&self.layer_path(entry), bytes)
     }
 
-    pub fn has_file(&self, file: &ReleaseFile) -> bool {
-        self.file_path(file).exists()
+    /// Whether there is anything of this channel, good or not.
+    pub fn is_empty(&self) -> Result<bool, ShelfError> {
+        Ok(self.sequences()?.is_empty())
     }
 
     /// Keeps a release file, if it is the one that the manifest lists.
@@ -288,7 +289,8 @@ impl Shelf {
             .join(HEXLOWER.encode(&entry.sha256))
     }
 
-    fn file_path(&self, file: &ReleaseFile) -> PathBuf {
+    /// Where a release file is kept, good or not.
+    pub fn file_path(&self, file: &ReleaseFile) -> PathBuf {
         self.directory
             .join("files")
             .join(HEXLOWER.encode(&file.sha256))

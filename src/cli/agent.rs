@@ -4,8 +4,8 @@ use crate::config::Role;
 
 use super::args::AgentArgs;
 use super::exit::Failure;
-use super::seedbox::run_node;
+use super::node;
 
 pub async fn run(args: &AgentArgs) -> Result<(), Failure> {
-    run_node(&args.config, Role::Agent).await
+    node::run(&args.config, Role::Agent).await
 }

@@ -63,7 +63,10 @@ pub enum Command {
     )]
     Share(ShareArgs),
     /// Update Nix's channels from what the agent has verified, whoever holds its port.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example: narswarm channel update nixos-unstable --name nixos"
+    )]
     Channel(ChannelCommand),
     /// Say what works from here (DNS, DHT, LSD, ports, upstreams, clock, store, nix.conf), and what to do about the rest.
     #[command(after_help = "Example: narswarm doctor --config /etc/narswarm/agent.toml")]
@@ -339,6 +342,7 @@ pub struct SetupArgs {
 
 #[derive(Args)]
 pub struct CompletionsArgs {
+    /// The shell that is to complete.
     pub shell: Shell,
 }
 
@@ -360,4 +364,31 @@ pub struct DemoArgs {
     /// Keep the directory of the demo and print its path.
     #[arg(long)]
     pub keep: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn all(command: &clap::Command) -> Vec<&clap::Command> {
+        let below = command.get_subcommands().flat_map(all);
+        [command].into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_every_argument_is_explained() {
+        let program = Arguments::command();
+        for command in program.get_subcommands().flat_map(all) {
+            let name = command.get_name();
+            let example = command.get_after_help().map(ToString::to_string);
+            let example = example.unwrap_or_default();
+            assert!(example.starts_with("Example: "), "{name}: {example:?}");
+            assert!(command.get_about().is_some(), "{name}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name}: {argument}");
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::manifest::ChannelName;
 
 use super::args::{ChannelCommand, ChannelUpdateArgs};
 use super::config_file;
-use super::exit::{Failure, NOT_FOUND};
+use super::exit::{Failure, NOT_FOUND, REFUSED};
 
 /// What `nix-channel` looks for, in this order.
 const EXPRESSIONS: [&str; 2] = ["nixexprs.tar.xz", "nixexprs.tar.bz2"];
@@ -77,11 +77,14 @@ fn choose<'a>(
     });
     match (fitting.next(), fitting.next()) {
         (Some(channel), None) => Ok(channel),
-        (None, _) => Err(Failure::usage(format!(
-            "{} follows no such channel",
-            args.config.display()
+        (Some(one), Some(other)) => Err(Failure::usage(format!(
+            "{} and {} fit: say which channel",
+            one.name, other.name
         ))),
-        (Some(_), Some(_)) => Err(Failure::usage("several channels fit: say which")),
+        (None, _) => Err(Failure::usage(match &args.channel {
+            Some(name) => format!("{} does not follow {name}", args.config.display()),
+            None => format!("{} follows no channel", args.config.display()),
+        })),
     }
 }
 
@@ -89,25 +92,51 @@ fn choose<'a>(
 fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf), Failure> {
     let (name, key) = (channel.name.clone(), channel.key.clone());
     let shelf = Shelf::of_another(state, name, key, channel.keep_releases);
-    let releases = shelf
-        .load(&[])
-        .map_err(|error| unreadable(&channel.name, &error))?;
-    let absent = |reason: String| Failure::new(NOT_FOUND, reason);
-    let release = releases.into_iter().next();
-    let release =
-        release.ok_or_else(|| absent(format!("no release of {} is here yet", channel.name)))?;
-    let file = EXPRESSIONS
+    let cannot_read = |error| unreadable(&channel.name, &error);
+    let name = &channel.name;
+    let Some(release) = shelf.load(&[]).map_err(cannot_read)?.into_iter().next() else {
+        return Err(match shelf.is_empty().map_err(cannot_read)? {
+            true => Failure::new(NOT_FOUND, format!("no release of {name} is here yet")),
+            false => Failure::new(
+                REFUSED,
+                format!(
+                    "no manifest of {name} in {} is whole and signed by the channel's key: restart the agent, which fetches it again",
+                    shelf.directory().display()
+                ),
+            ),
+        });
+    };
+    let header = release.header();
+    let title = &header.release;
+    let listed = EXPRESSIONS
         .iter()
-        .find_map(|name| release.release_file(name))
-        .map(|(_, path)| path.to_owned());
-    let title = &release.header().release;
-    let file = file.ok_or_else(|| {
-        absent(format!(
-            "{} {title} has no {}, or it was not fetched yet: the agent fetches release files with [shim] expressions = true",
-            channel.name, EXPRESSIONS[0]
-        ))
-    })?;
-    Ok((release, file))
+        .find_map(|name| header.files.iter().find(|file| file.name == *name));
+    let Some(listed) = listed else {
+        let message = format!("{name} {title} lists no {}", EXPRESSIONS[0]);
+        return Err(Failure::new(NOT_FOUND, message));
+    };
+    if let Some((_, path)) = release.release_file(&listed.name) {
+        let path = path.to_owned();
+        return Ok((release, path));
+    }
+    let path = shelf.file_path(listed);
+    Err(match path.exists() {
+        true => Failure::new(
+            REFUSED,
+            format!(
+                "{} is not the {} that the manifest lists: restart the agent, which fetches it again",
+                path.display(),
+                listed.name
+            ),
+        ),
+        false => Failure::new(
+            NOT_FOUND,
+            format!(
+                "{} of {name} {title} was not fetched yet: the agent fetches release files with [shim] expressions = true",
+                listed.name
+            ),
+        ),
+    })
 }
 
 /// A service's state is closed to everybody but root.

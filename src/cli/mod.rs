@@ -14,6 +14,7 @@ mod keygen;
 mod local_path;
 mod man;
 mod nix_conf;
+mod node;
 mod open_files;
 mod payload;
 mod progress;

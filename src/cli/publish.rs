@@ -53,7 +53,7 @@ pub async fn run(args: PublishArgs) -> Result<(), Failure> {
         trackers: args.trackers,
         bootstrap: args.bootstrap.clone(),
         lifetime: args.lifetime.0,
-        now: now(),
+        now: now()?,
     };
     let (channel, release, out) = (
         options.channel.to_string(),
@@ -124,15 +124,18 @@ fn outcome(unannounced: Option<String>) -> Result<(), Failure> {
 }
 
 /// SOURCE_DATE_EPOCH makes a publication reproducible to the byte.
-fn now() -> u64 {
-    let fixed = std::env::var("SOURCE_DATE_EPOCH")
-        .ok()
-        .and_then(|seconds| seconds.parse().ok());
-    fixed.unwrap_or_else(|| {
-        SystemTime::now()
+fn now() -> Result<u64, Failure> {
+    const FIXED: &str = "SOURCE_DATE_EPOCH";
+    match std::env::var(FIXED) {
+        Ok(seconds) => seconds.parse().map_err(|_| {
+            Failure::usage(format!(
+                "{FIXED} is {seconds:?}, not a number of seconds since 1970"
+            ))
+        }),
+        Err(_) => Ok(SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
-    })
+            .map_or(0, |since| since.as_secs())),
+    }
 }
 
 fn read_key(path: &Path) -> Result<SecretKey, Failure> {

@@ -97,13 +97,13 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     unreachable(match error.kind() {
         io::ErrorKind::NotFound => format!(
-            "no agent runs here: there is no {path}. Start one (systemctl start narswarm-agent), or name it with \
+            "nothing runs here: there is no {path}. Start one (systemctl start narswarm-agent), or name it with \
              --config or --state"
         ),
         io::ErrorKind::PermissionDenied => {
-            format!("cannot tell whether an agent runs here: {path}: {error}. Ask as root")
+            format!("cannot tell whether a node runs here: {path}: {error}. Ask as root")
         }
-        _ => format!("cannot tell where the agent answers: {path}: {error}"),
+        _ => format!("cannot tell where the node answers: {path}: {error}"),
     })
 }
 

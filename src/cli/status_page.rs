@@ -60,15 +60,16 @@ fn head(status: &Value) -> String {
         ),
     };
     let asks = match status["role"] == "agent" {
-        true => format!("Nix asks {}, p", text(&addresses["shim"])),
-        false => format!("status is at {}, p", text(&addresses["shim"])),
+        true => "Nix asks",
+        false => "status is at",
     };
     format!(
-        "narswarm {} {}, up {}, share = {}{chosen}\n  {asks}eers reach {}\n",
+        "narswarm {} {}, up {}, share = {}{chosen}\n  {asks} {}, peers reach {}\n",
         text(&status["role"]),
         text(&status["version"]),
         span(number(&status["uptime_s"])),
         text(&status["share"]),
+        text(&addresses["shim"]),
         text(&addresses["peer"]),
     )
 }

@@ -10,7 +10,7 @@ use reqwest::{Client, StatusCode};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::nix::{Addressed, HashPart, Narinfo, StorePath, TrustedKeys, nar::Limits, verify_ca};
+use crate::nix::{HashPart, Narinfo, StorePath, TrustedKeys, nar::Limits};
 use crate::store::{StoreError, restore};
 
 /// It is on this machine: it answers at once, or is stuck.
@@ -78,17 +78,7 @@ impl SubstituterClient {
             .map_err(|source| ClientError::Request { url, source })?;
         let narinfo =
             Narinfo::parse(&text).map_err(|error| ClientError::Narinfo(name, error.to_string()))?;
-        let signed = self
-            .keys
-            .any_verifies(narinfo.fingerprint().as_bytes(), &narinfo.signatures);
-        let addressed = verify_ca(
-            &narinfo.store_dir,
-            &narinfo.store_path,
-            &narinfo.nar_hash,
-            &narinfo.references,
-            narinfo.ca.as_deref(),
-        ) == Some(Addressed::Nar);
-        if signed || addressed {
+        if narinfo.is_trusted(&self.keys) {
             Ok(narinfo)
         } else {
             Err(ClientError::Untrusted(narinfo.store_path))

@@ -92,6 +92,7 @@ pub enum Step {
 #[derive(Debug, Clone)]
 pub struct ChannelStatus {
     pub name: String,
+    pub topic: InfoHash,
     pub key: String,
     pub release: Option<String>,
     pub sequence: u64,
@@ -325,7 +326,7 @@ impl Channel {
         };
         let files = newest.header().files.iter();
         let missing: Vec<_> = files
-            .filter(|file| !self.shelf.has_file(file))
+            .filter(|file| newest.release_file(&file.name).is_none())
             .cloned()
             .collect();
         for file in &missing {
@@ -369,6 +370,7 @@ impl Channel {
         };
         ChannelStatus {
             name: self.shelf.channel().to_string(),
+            topic: self.topic,
             key: self.shelf.key().to_string(),
             release: header.map(|header| header.release.clone()),
             sequence: header.map_or(0, |header| header.sequence),

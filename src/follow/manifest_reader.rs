@@ -40,6 +40,8 @@ pub enum ReadError {
     TooLarge { what: String, limit: u64 },
     #[error("{0} is not there")]
     Absent(String),
+    #[error("the program is stopping")]
+    Stopping,
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error("reading from {url}: {source}")]
@@ -170,8 +172,7 @@ async fn read_file(path: PathBuf, limit: u64) -> Result<Bytes, ReadError> {
             Ok(_) => Ok(bytes.into()),
         }
     });
-    let stopped = |_| ReadError::Absent("a task that was stopped".to_owned());
-    read.await.map_err(stopped)?
+    read.await.map_err(|_| ReadError::Stopping)?
 }
 
 async fn fetch(upstream: &Arc<Upstream>, path: &str, limit: u64) -> Result<Bytes, ReadError> {

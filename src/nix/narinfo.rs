@@ -17,7 +17,10 @@
 
 use std::fmt;
 
-use super::{NarHash, ParseError, Signature, StoreDir, StorePath, fingerprint};
+use super::{
+    Addressed, NarHash, ParseError, Signature, StoreDir, StorePath, TrustedKeys, fingerprint,
+    raw_nar_url, verify_ca,
+};
 
 const WHAT: &str = "narinfo";
 
@@ -101,6 +104,34 @@ impl Narinfo {
             self.nar_size,
             &self.references,
         )
+    }
+
+    /// Whether Nix would accept the path: one of its signatures is by a trusted key, or its NarHash makes its name.
+    pub fn is_trusted(&self, keys: &TrustedKeys) -> bool {
+        keys.any_verifies(self.fingerprint().as_bytes(), &self.signatures)
+            || self.addressed() == Some(Addressed::Nar)
+    }
+
+    /// What its content address says of its name.
+    pub fn addressed(&self) -> Option<Addressed> {
+        verify_ca(
+            &self.store_dir,
+            &self.store_path,
+            &self.nar_hash,
+            &self.references,
+            self.ca.as_deref(),
+        )
+    }
+
+    /// The same path with its NAR served raw.
+    pub fn raw(self) -> Self {
+        Self {
+            url: raw_nar_url(&self.store_path.hash_part(), &self.nar_hash),
+            compression: "none".to_owned(),
+            file_hash: None,
+            file_size: None,
+            ..self
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::error::PublishError;
 
 /// A publisher can wait; a cache that is slow today is no reason to fail a release.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// A failed request is repeated this often, with the breaker's pause between.
+/// A request is made so often before it has failed, with a pause between.
 const ATTEMPTS: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// nix-cache-info is three lines.

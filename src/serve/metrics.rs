@@ -77,7 +77,8 @@ fn text(status: &Status, format: Format) -> String {
         "Bytes fetched in vain.",
         &one(bytes.wasted),
     );
-    let refused = "Narinfos answered 404 because an upstream was down.";
+    let refused =
+        "Narinfos and NARs answered 404 because an upstream was down or nobody could give them.";
     page.family(
         "narswarm_refused",
         "counter",

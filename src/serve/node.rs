@@ -45,9 +45,10 @@ pub enum NodeError {
     )]
     Locked { path: PathBuf },
     #[error(
-        "cannot listen on {address} for Nix: {source}. Is another agent running, or [shim] listen wrong?"
+        "cannot listen on {address}: {source}. Does another node run there, or is {key} wrong?"
     )]
     Listen {
+        key: &'static str,
         address: SocketAddr,
         source: io::Error,
     },
@@ -137,14 +138,13 @@ impl Node {
             Some(socket) => adopt(socket),
             None => TcpListener::bind(options.shim).await,
         };
-        let listener = listener.map_err(|source| NodeError::Listen {
+        let unheard = |source| NodeError::Listen {
+            key: options.listen_key(),
             address: options.shim,
             source,
-        })?;
-        let address = listener.local_addr().map_err(|source| NodeError::Listen {
-            address: options.shim,
-            source,
-        })?;
+        };
+        let listener = listener.map_err(unheard)?;
+        let address = listener.local_addr().map_err(unheard)?;
         if adopted && address != options.shim {
             counters.error(format!(
                 "systemd's socket listens on {address}, not on shim.listen = {}: run `narswarm setup` again",

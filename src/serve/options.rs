@@ -43,15 +43,23 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
+    /// The key that says where HTTP is answered.
+    pub fn listen_key(&self) -> &'static str {
+        match self.role {
+            Role::Agent => "shim.listen",
+            Role::Seedbox => "http.listen",
+        }
+    }
+
     /// The keys in which `new` differs and that only a restart can change.
     pub fn needing_restart(&self, new: &Self) -> Vec<&'static str> {
-        let (listen, store) = match self.role {
-            Role::Agent => ("shim.listen", "store.uri"),
-            Role::Seedbox => ("http.listen", "hold.location"),
+        let store = match self.role {
+            Role::Agent => "store.uri",
+            Role::Seedbox => "hold.location",
         };
         let own = [
             ("state", self.state != new.state),
-            (listen, self.shim != new.shim),
+            (self.listen_key(), self.shim != new.shim),
             (store, self.store != new.store),
         ];
         let own = own

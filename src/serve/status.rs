@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::follow::{ChannelState, Channels};
+use crate::follow::Channels;
 use crate::runtime::{Account, Counters};
 use crate::substitute::Substituter;
 use crate::swarm::Swarm;
@@ -109,6 +109,9 @@ pub struct SwarmView {
     /// Whether local service discovery works; left out when it is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     lsd: Option<bool>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lsd_error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -144,6 +147,7 @@ pub struct UpstreamView {
 
 #[derive(Serialize, Default)]
 struct Hold {
+    /// Bytes that it fetches because of `hold.amount`: none in this version.
     amount: u64,
     used: u64,
 }
@@ -163,8 +167,8 @@ pub struct StatusReport {
 
 impl StatusReport {
     pub fn read(&self) -> Status {
-        let (known, reachable, uploading_to) = self.swarm.peer_counts();
-        let dht = self.swarm.dht();
+        let peers = self.swarm.peer_counts();
+        let (dht, lsd) = (self.swarm.dht(), self.swarm.lsd());
         let gossip = self.swarm.gossip();
         let offer = self.swarm.offered();
         let statuses = self.channels.statuses();
@@ -184,11 +188,7 @@ impl StatusReport {
             expires: channel.expires,
             state: channel.state.as_str(),
             paths: channel.paths,
-            peers: if channel.state == ChannelState::None {
-                0
-            } else {
-                known
-            },
+            peers: self.swarm.neighbours_of(&channel.topic),
             last_error: channel.last_error,
         });
         let active = self
@@ -240,16 +240,17 @@ impl StatusReport {
                 withdrawn: offer.withdrawn,
             },
             swarm: SwarmView {
-                peers: known,
-                reachable,
-                uploading_to,
+                peers: peers.known,
+                reachable: peers.reachable,
+                uploading_to: peers.connected,
                 dht_nodes: dht.as_ref().map_or(0, |dht| dht.nodes),
                 dht: dht.map(|dht| DhtStatus {
                     public_address: dht.public_address.map(|address| address.to_string()),
                     firewalled: dht.firewalled,
                     last_error: dht.last_error,
                 }),
-                lsd: self.swarm.lsd().map(|works| works.is_ok()),
+                lsd: lsd.as_ref().map(|works| works.is_ok()),
+                lsd_error: lsd.and_then(Result::err),
                 neighbours: gossip.neighbours,
                 port: gossip.port.as_str(),
                 nat: gossip.nat(self.swarm.address().port()),

@@ -40,7 +40,7 @@ pub enum SourceError {
     Store(String),
     #[error("the swarm: {0}")]
     Download(#[from] DownloadError),
-    #[error("the swarm: no new piece for {0:?}")]
+    #[error("the swarm: nothing new for {0:?}")]
     Stalled(Duration),
     #[error("the swarm: {0}")]
     Payload(String),

@@ -37,6 +37,7 @@ pub use downloading::{
     Download, DownloadError, Downloads, Expected, Fetch, Prospect, Traffic, Wanted,
 };
 pub use gossip::{GossipReport, Port};
+pub use networks::{is_private, own_addresses};
 pub use options::SwarmOptions;
 pub use payloads::{PartFile, Progress as SpoolProgress, Spool};
 pub use seeding::{Recreation, ScheduledLimit, TimeOfDay, UploadLimits};
@@ -250,6 +251,11 @@ impl Swarm {
         self.gossip.set_topics(channels);
     }
 
+    /// How many neighbours speak of this channel.
+    pub fn neighbours_of(&self, topic: &InfoHash) -> usize {
+        self.gossip.neighbours_of(topic)
+    }
+
     /// Neighbours, and what they say of our port.
     pub fn gossip(&self) -> GossipReport {
         self.gossip.report()
@@ -323,14 +329,22 @@ impl Swarm {
         self.book.summary()
     }
 
-    /// Peers known, peers that answered, peers that download from us now.
-    pub fn peer_counts(&self) -> (usize, usize, usize) {
-        (
-            self.peers.len(),
-            self.peers.reachable(),
-            self.places.count(),
-        )
+    pub fn peer_counts(&self) -> PeerCounts {
+        PeerCounts {
+            known: self.peers.len(),
+            reachable: self.peers.reachable(),
+            connected: self.places.count(),
+        }
     }
+}
+
+/// How many peers there are.
+pub struct PeerCounts {
+    pub known: usize,
+    /// That answered.
+    pub reachable: usize,
+    /// That came to the peer port, and are still there.
+    pub connected: usize,
 }
 
 /// `[::]` means everywhere: on a machine without IPv6 that is `0.0.0.0`.

@@ -1,4 +1,4 @@
-//! What addresses say of their owners: which belong together, and which mean something in one place only.
+//! What addresses say of their owners: which belong together, which mean something in one place only, and which are ours.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,6 +18,12 @@ pub fn is_private(address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
     }
+}
+
+/// The addresses of this machine's interfaces; none where they cannot be read.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    interfaces.iter().map(|interface| interface.ip()).collect()
 }
 
 fn masked(address: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {

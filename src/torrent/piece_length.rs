@@ -1,6 +1,6 @@
 //! The piece-length rule, version 1. It is part of what the encoder id fixes: another rule, another info hash.
 
-/// Small enough that a peer soon has a whole piece to pass on (design 3.8), one hash for most NARs.
+/// Small enough that a peer soon has a whole piece to pass on, one hash for most NARs.
 const SMALLEST: u32 = 256 * 1024;
 /// Bounds the pieces, and with them the info dict that a peer must fetch first (20 bytes each).
 const MOST_PIECES: u64 = 4096;

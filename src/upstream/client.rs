@@ -40,7 +40,7 @@ pub struct UpstreamOptions {
     pub url: Url,
     pub keys: Vec<PublicKey>,
     pub resolve: Vec<ResolvePin>,
-    /// From the request to the answer's head.
+    /// From the question to the whole of a narinfo, to the head of any other answer.
     pub timeout: Duration,
     /// Whether a failure keeps it from being asked again for a while. A publisher rather waits.
     pub breaks: bool,
@@ -134,17 +134,22 @@ impl Upstream {
         self: &Arc<Self>,
         hash_part: &HashPart,
     ) -> Result<Option<Narinfo>, UpstreamError> {
-        let Some((url, response)) = self.get(&format!("{hash_part}.narinfo")).await? else {
-            return Ok(None);
+        self.must_be_well().await?;
+        let name = format!("{hash_part}.narinfo");
+        let reading = async {
+            match self.request(&name).await? {
+                Some((url, response)) => read_narinfo(&url, response).await.map(Some),
+                None => Ok(None),
+            }
         };
-        let read = timeout(self.options.timeout, read_narinfo(&url, response));
-        let read = read.await.unwrap_or_else(|_| Err(self.timed_out(&url)));
+        let read = timeout(self.options.timeout, reading).await;
+        let read = read.unwrap_or_else(|_| Err(self.timed_out(&self.options.url)));
         if let Err(error) = &read
             && error.is_outage()
         {
             self.breaker.failed(error.to_string());
         }
-        read.map(Some)
+        read
     }
 
     /// The raw NAR that a narinfo of this upstream names.
@@ -188,12 +193,17 @@ impl Upstream {
 
     /// `None` for what the cache does not have. 403 is how S3 says 404.
     async fn get(self: &Arc<Self>, path: &str) -> Result<Option<(Url, Response)>, UpstreamError> {
+        self.must_be_well().await?;
+        self.request(path).await
+    }
+
+    async fn must_be_well(self: &Arc<Self>) -> Result<(), UpstreamError> {
         if self.options.breaks && !self.is_well().await {
             return Err(UpstreamError::Down {
                 url: self.options.url.to_string(),
             });
         }
-        self.request(path).await
+        Ok(())
     }
 
     /// What the breaker says, after the probe that is due.

@@ -151,6 +151,7 @@ fn the_swarm_takes_over_from_an_upstream() {
     let agent = Node::start(&agent);
     // Nobody has shown anything yet, and nobody asks for the narinfo first: the upstream begins.
     lone.check_within(&agent, REPLACED);
+    assert!(stalling.asked_for("/nar/") > 0 && peer.sent() > 0);
 }
 
 /// An upstream overtook it at the start: it is not forgotten when that one stalls.

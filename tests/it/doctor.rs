@@ -47,7 +47,7 @@ fn the_page_is_complete_and_its_exit_code_says_whether_all_is_well() {
 
     // Nothing runs.
     let outcome = lab.doctor("", &[]).exits(1);
-    for says in ["no agent runs here", "systemctl start", "is free"] {
+    for says in ["nothing runs here", "systemctl start", "is free"] {
         assert!(outcome.stdout.contains(says), "{}", outcome.stdout);
     }
 
@@ -136,7 +136,7 @@ fn what_is_wrong_is_said_with_a_remedy() {
         .env("NIX_CONF_DIR", scratch.root());
     let page = Outcome::of(doctor).exits(1).json();
     for (name, state, says) in [
-        ("agent", "fail", "no agent runs here"),
+        ("agent", "fail", "nothing runs here"),
         ("peer port", "fail", "in use"),
         ("store", "fail", "Permission denied"),
         ("network", "warn", "loopback"),

@@ -20,30 +20,10 @@ fn config(scratch: &Scratch, text: &str) -> String {
 }
 
 #[test]
-fn help_is_there_for_every_command_with_an_example() {
-    for command in [
-        "keygen",
-        "publish",
-        "agent",
-        "seedbox",
-        "fetch",
-        "payload",
-        "torrent",
-        "status",
-        "share",
-        "check-config",
-        "setup",
-        "completions",
-        "man",
-        "demo",
-    ] {
-        let help = narswarm([command, "--help"]).success();
-        assert!(
-            help.stdout.contains("Example: ") && help.stdout.contains("narswarm"),
-            "{}",
-            help.stdout
-        );
-    }
+fn help_and_version_are_no_failures() {
+    let help = narswarm(["channel", "update", "--help"]).success();
+    assert!(help.stdout.contains("Example: "), "{}", help.stdout);
+    narswarm(["--help"]).success();
     narswarm(["--version"]).success();
 }
 
@@ -147,7 +127,7 @@ fn a_bad_configuration_is_2_and_named() {
     }
 }
 
-/// Every key of interface.md, with its default.
+/// What other programs write, each key with its default.
 #[test]
 fn the_whole_configuration_is_understood() {
     let scratch = Scratch::new();

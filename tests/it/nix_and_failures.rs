@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::lab::{Answer, LoneNar, Manner, Node, NodeConfig, Place, ScriptedPeer, Substitution};
+use crate::lab::{
+    Answer, LoneNar, Manner, Node, NodeConfig, Place, ScriptedPeer, Substitution, get,
+};
 
 const SIZE: u64 = 6_000_000;
 /// Nix's own start included.
@@ -55,8 +57,12 @@ fn nix_notices_nothing_when_peers_leave() {
         .peer(peer.address)
         .upstream(&upstream.url(), &lone.keys.narinfo);
     let agent = Node::start(&config);
+    // The peer has shown the info dict by then: it is asked first.
+    assert_eq!(get(agent.shim, &lone.path().narinfo()).status, 200);
+    agent.wait("peer that answers", |s| s["swarm"]["reachable"] == 1);
     let store = lone.scratch.path("agent-store");
     substitution(&lone, &agent, &store).fetch(&lone.closure);
+    assert!(peer.sent() > 0 && upstream.asked_for("/nar/") > 0);
 }
 
 /// A NAR that nobody has: Nix is told soon.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use crate::swarm::Share;
+use crate::swarm::{Share, is_private, own_addresses};
 use crate::upstream::{Upstream, UpstreamOptions};
 
 use super::Patient;
@@ -157,7 +157,7 @@ fn lsd(swarm: &Value) -> Finding {
         Some(true) => Finding::ok(WHAT, "listens on UDP port 6771"),
         Some(false) => Finding::warn(
             WHAT,
-            "no multicast group could be joined",
+            swarm["lsd_error"].as_str().unwrap_or("it is not heard"),
             "neighbours on the LAN are not found; is there an interface with a private address, and UDP 6771 open?",
         ),
     }
@@ -207,20 +207,8 @@ fn public_port(patient: &Patient, status: &Value) -> Finding {
         _ if !seen.is_empty() => Finding::unknown(WHAT, format!("DHT nodes see {seen}; {untried}")),
         _ => match own_addresses() {
             own if own.iter().all(IpAddr::is_loopback) => Finding::unknown(WHAT, untried),
-            own if own.iter().any(is_public) => Finding::unknown(WHAT, untried),
+            own if !own.iter().copied().all(is_private) => Finding::unknown(WHAT, untried),
             _ => Finding::warn(WHAT, "only private addresses: behind NAT", forward),
         },
-    }
-}
-
-fn own_addresses() -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    interfaces.iter().map(|interface| interface.ip()).collect()
-}
-
-fn is_public(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !(v4.is_private() || v4.is_loopback() || v4.is_link_local()),
-        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
     }
 }

@@ -153,7 +153,7 @@ impl Substituter {
         if !self.offers.is_installed(hash_part, &narinfo.nar_hash) {
             self.will_come(Coming::passed_through(&narinfo));
         }
-        Some(raw(&narinfo))
+        Some(narinfo.raw())
     }
 
     /// Nix remembers a 404: a machine that is just getting its first manifests rather waits for them. Returns whether it
@@ -250,20 +250,5 @@ impl Substituter {
             told.insert(channel.clone(), Instant::now());
         }
         tells
-    }
-}
-
-/// An upstream's narinfo as the shim serves it: the NAR raw, under its lasting name.
-fn raw(narinfo: &Narinfo) -> Narinfo {
-    Narinfo {
-        url: format!(
-            "nar/{}-{}.nar",
-            narinfo.store_path.hash_part(),
-            narinfo.nar_hash.base32()
-        ),
-        compression: "none".to_owned(),
-        file_hash: None,
-        file_size: None,
-        ..narinfo.clone()
     }
 }

@@ -28,6 +28,7 @@ use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
 use super::pointers::{Pointers, Topic};
+use crate::swarm::networks::own_addresses;
 use crate::swarm::share::{Share, SharePolicy};
 
 /// Long-lived public nodes: dht.transmissionbt.com (two), dht.libtorrent.org, router.bittorrent.com, router.utorrent.com.
@@ -355,11 +356,6 @@ fn v4(address: &SocketAddr) -> Option<SocketAddrV4> {
         (IpAddr::V4(ip), port) => Some(SocketAddrV4::new(ip, port)),
         (IpAddr::V6(_), _) => None,
     }
-}
-
-fn own_addresses() -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    interfaces.iter().map(|interface| interface.ip()).collect()
 }
 
 /// Answers only those with whom this machine shares.

@@ -24,9 +24,9 @@ const MAX_LAN: usize = 500;
 /// Those of one machine, on which many agents may run; all machines of a LAN share a /64.
 const MAX_PER_HOST: usize = 32;
 /// A peer that could not be reached is asked last for this long.
-const SHUNNED: Duration = Duration::from_secs(60);
+const UNREACHED: Duration = Duration::from_secs(60);
 /// A peer that broke its word, or the protocol, is not asked at all for this long.
-const BANNED: Duration = Duration::from_secs(600);
+pub const BANNED: Duration = Duration::from_secs(600);
 
 /// Where an address came from; configured ones are never forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,13 +165,13 @@ impl PeerBook {
     }
 
     /// Leaves a peer alone for a while; where it came from does not matter.
-    pub fn shun(&self, address: SocketAddr) {
+    pub fn ban(&self, address: SocketAddr) {
         if let Some(known) = self.lock().get_mut(&address) {
             known.banned = Some(Instant::now());
         }
     }
 
-    pub fn is_shunned(&self, address: SocketAddr) -> bool {
+    pub fn is_banned(&self, address: SocketAddr) -> bool {
         let known = self.lock();
         known.get(&address).is_some_and(Known::is_banned)
     }
@@ -213,7 +213,7 @@ impl PeerBook {
         let known = self.lock();
         addresses.sort_by_key(|address| match known.get(address) {
             Some(known) if known.reached => 0,
-            Some(known) if known.failed.is_some_and(|at| at.elapsed() < SHUNNED) => 2,
+            Some(known) if known.failed.is_some_and(|at| at.elapsed() < UNREACHED) => 2,
             _ => 1,
         });
     }
@@ -228,7 +228,7 @@ impl PeerBook {
             .filter(|(_, known)| known.origin > PeerOrigin::Exchange || known.reached)
             .map(|(address, known)| {
                 (
-                    known.failed.is_none_or(|at| at.elapsed() > SHUNNED),
+                    known.failed.is_none_or(|at| at.elapsed() > UNREACHED),
                     known.origin,
                     *address,
                 )

@@ -21,6 +21,7 @@ use crate::torrent::InfoHash;
 use super::http_tracker::{self, HttpTracker};
 use super::peers::{PeerBook, PeerOrigin};
 use super::plain_http;
+use crate::swarm::networks::own_addresses;
 use crate::swarm::protocol::announce_client::Query;
 use crate::swarm::share::{Share, SharePolicy};
 
@@ -190,8 +191,7 @@ fn literal(url: &Url) -> Option<IpAddr> {
 
 /// Trackers also tell us of our own announce.
 fn is_ourselves(address: SocketAddr, port: u16) -> bool {
-    let own = || if_addrs::get_if_addrs().unwrap_or_default();
-    address.port() == port && own().iter().any(|interface| interface.ip() == address.ip())
+    address.port() == port && own_addresses().contains(&address.ip())
 }
 
 #[cfg(test)]

@@ -95,11 +95,6 @@ impl Downloads {
     pub fn looks_for_peers(&self) -> bool {
         self.sources.has_any() && self.sources.peers().reached().is_empty()
     }
-
-    /// Asks the neighbours who has this payload: the answer is there when it is needed.
-    pub fn seek(&self, info_hash: &InfoHash) {
-        self.sources.gossip().seek(*info_hash);
-    }
 }
 
 /// What each of the other running downloads has received.

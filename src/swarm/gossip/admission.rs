@@ -131,7 +131,7 @@ impl Gossip {
             ConnectionError::Flood | ConnectionError::Message(_) | ConnectionError::Rows(_),
         ) = spoken
         {
-            self.shun(&neighbour);
+            self.ban(&neighbour);
         }
         spoken
     }

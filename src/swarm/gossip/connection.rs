@@ -253,7 +253,7 @@ impl Connection {
         self.told.hello(&hello);
         self.neighbour.set_hello(hello);
         let contact = self.neighbour.contact();
-        if contact.is_some_and(|contact| self.gossip.peers.is_shunned(contact)) {
+        if contact.is_some_and(|contact| self.gossip.peers.is_banned(contact)) {
             return Err(ConnectionError::Shunned);
         }
         if first {

@@ -84,7 +84,7 @@ impl Gossip {
             &mut holders.doubtful,
         ];
         for list in lists {
-            list.retain(|address| !self.peers.is_shunned(*address) && seen.insert(*address));
+            list.retain(|address| !self.peers.is_banned(*address) && seen.insert(*address));
         }
         holders
     }
@@ -187,7 +187,7 @@ impl Gossip {
         for neighbour in self.vouchers(info_hash, address) {
             if neighbour.broke_its_word() {
                 tracing::info!(neighbour = %neighbour.address, "a neighbour names what is not there; it is left alone for a while");
-                self.shun(&neighbour);
+                self.ban(&neighbour);
             }
         }
         self.questions.strike(info_hash, address);

@@ -1,4 +1,4 @@
-//! Gossip: the agents of a channel meet on its topic and tell each other what they have (design 3.4).
+//! Gossip: the agents of a channel meet on its topic and tell each other what they have.
 //!
 //! `Topic` keeps the neighbours, `Connection` speaks with one of them, `dialer` looks for more. What a download asks is
 //! answered from what the neighbours have said; `Questions` goes one step further, to the neighbours' neighbours.
@@ -181,12 +181,19 @@ impl Gossip {
         self.news.send_modify(|version| *version += 1);
     }
 
-    fn shun(&self, neighbour: &Neighbour) {
+    fn ban(&self, neighbour: &Neighbour) {
         let address = neighbour.contact().unwrap_or(neighbour.address);
-        self.peers.shun(address);
+        self.peers.ban(address);
         if !neighbour.dialled {
             self.memory.ban(neighbour.address.ip());
         }
+    }
+
+    /// How many neighbours speak of this channel.
+    pub fn neighbours_of(&self, topic: &InfoHash) -> usize {
+        let topics = self.topics();
+        let topic = topics.iter().find(|known| known.hash == *topic);
+        topic.map_or(0, |topic| topic.count())
     }
 
     pub fn report(&self) -> GossipReport {

@@ -168,7 +168,8 @@ impl Offer {
                 PayloadCopy::Installed(self.info_hash, *hash_part)
             }
             Content::File { copy, .. } => *copy,
-            Content::Plain(_) | Content::Download(_) => PayloadCopy::Held(self.info_hash),
+            Content::Plain(_) => PayloadCopy::Plain(self.info_hash),
+            Content::Download(_) => return Ok(false),
         };
         self.workshop.withdraw(copy).await?;
         Ok(true)

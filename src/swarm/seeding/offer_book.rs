@@ -96,6 +96,9 @@ impl OfferBook {
             .get(info_hash)
             .cloned()
         {
+            if self.offers.is_withdrawn(&PayloadCopy::Plain(*info_hash)) {
+                return None;
+            }
             let (length, piece_length) = (file.info.length, file.info.piece_length);
             return Some(Offer {
                 workshop: self.workshop.clone(),

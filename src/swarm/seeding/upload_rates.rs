@@ -139,12 +139,6 @@ impl UploadRates {
         *self.write() = Current::new(limits, &*self.clock);
     }
 
-    /// The rate of the whole machine at this hour.
-    pub fn total(&self) -> Option<u64> {
-        self.look();
-        self.read().total
-    }
-
     /// Waits until `bytes` may leave for `address`. Callers ask for at most one block at a time.
     pub async fn wait(&self, address: IpAddr, bytes: usize) {
         let Some(bytes) = u32::try_from(bytes).ok().and_then(NonZeroU32::new) else {
@@ -204,6 +198,13 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     use super::*;
+
+    impl UploadRates {
+        fn total(&self) -> Option<u64> {
+            self.look();
+            self.read().total
+        }
+    }
 
     /// Put forward by hand; at first it is 21:59.
     #[derive(Clone)]

@@ -15,7 +15,7 @@ use super::{
 
 /// From the start to the ready line; a busy machine with two cores runs several tests at once.
 const START: Duration = Duration::from_secs(60);
-/// The program gives its transfers 3 s.
+/// The program gives its transfers a second.
 const STOP: Duration = Duration::from_secs(20);
 /// A new manifest in a directory is seen within 5 s, what Nix has installed within 2 s.
 const NEWS: Duration = Duration::from_secs(60);

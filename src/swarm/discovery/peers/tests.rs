@@ -37,8 +37,8 @@ fn what_peers_tell_of_is_asked_only_when_it_was_reached() {
     // A flood does not keep others out.
     book.add(address(5001), PeerOrigin::Tracker);
     assert_eq!(book.candidates().len(), 2);
-    book.shun(address(7));
-    assert!(book.is_shunned(address(7)) && book.reached().is_empty());
+    book.ban(address(7));
+    assert!(book.is_banned(address(7)) && book.reached().is_empty());
     assert_eq!(book.candidates(), [address(5001)]);
 }
 
