@@ -83,7 +83,7 @@ fn who_hangs_up_takes_nothing_from_the_others() {
     assert!(second.join().unwrap().body == lone.bytes);
     assert_eq!(upstream.asked_for("/nar/"), 1);
 
-    // When the last one has hung up it ends, and what came counts as wasted: no manifest lists it.
+    // When the last one has hung up it ends: else most of it would have come in vain.
     upstream.forget();
     let mut lonely = TcpStream::connect(shim).unwrap();
     write!(lonely, "GET {nar} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -91,7 +91,6 @@ fn who_hangs_up_takes_nothing_from_the_others() {
     drop(lonely);
     agent.wait("an end", |status| {
         status["downloads"].as_array().is_some_and(Vec::is_empty)
-            && status["bytes"]["wasted"].as_u64() > Some(0)
     });
-    assert!(agent.bytes("wasted") < SIZE);
+    assert!(agent.bytes("wasted") < SIZE / 2);
 }
