@@ -27,7 +27,7 @@ pub struct InfoDictsError {
 /// Keyed by info hash, and by the payload's name (which is its NarHash) for a publisher that resumes.
 pub struct InfoDicts {
     path: PathBuf,
-    /// None while the file cannot be begun anew: the next one to ask tries again.
+    /// None while the file cannot be opened or begun anew: the next one to ask tries again.
     connection: Mutex<Option<Connection>>,
 }
 
@@ -42,6 +42,14 @@ impl InfoDicts {
             path: path.to_owned(),
             connection: Mutex::new(Some(connection)),
         })
+    }
+
+    /// To be opened when it is first needed.
+    pub fn closed(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            connection: Mutex::default(),
+        }
     }
 
     pub fn get(&self, info_hash: &InfoHash) -> Result<Option<InfoDict>, InfoDictsError> {
@@ -131,7 +139,8 @@ impl InfoDicts {
         Ok(seen.last().copied())
     }
 
-    /// Damage may lie where nobody has read yet: then the file is put aside, and the work done again without it.
+    /// Damage may lie where nobody has read yet: then the file is put aside, and the work done again without it. SQLite does
+    /// not notice by itself that a file may be written again.
     fn with<T>(
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T>,
@@ -143,7 +152,7 @@ impl InfoDicts {
                 None => open_or_begin_anew(&self.path)?,
             };
             let error = match work(&connection) {
-                Err(error) if is_damage(&error) => error,
+                Err(error) if is_damage(&error) || is_read_only(&error) => error,
                 done => {
                     *open = Some(connection);
                     return done;
@@ -151,7 +160,10 @@ impl InfoDicts {
             };
             // Its files are let go of before they are moved.
             drop(connection);
-            let connection = begin_anew(&self.path, &error)?;
+            let connection = match is_damage(&error) {
+                true => begin_anew(&self.path, &error)?,
+                false => connect(&self.path)?,
+            };
             work(open.insert(connection))
         };
         attempt().map_err(|source| InfoDictsError {
@@ -186,6 +198,10 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 fn is_damage(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     code.is_some_and(|code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+fn is_read_only(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ReadOnly)
 }
 
 fn open_or_begin_anew(path: &Path) -> rusqlite::Result<Connection> {

@@ -23,7 +23,7 @@ use crate::manifest::{
     ChannelName, Layer, LayerEntry, ReleaseFile, SignedManifest, VerifiedManifest, VerifyError,
 };
 use crate::nix::PublicKey;
-use crate::runtime::{Readers, write_new};
+use crate::runtime::{Readers, remove_leftovers, write_new};
 use crate::torrent::{InfoDict, TorrentError};
 
 use super::merged::{PlainFile, Release};
@@ -66,7 +66,9 @@ impl Shelf {
         for directory in ["manifests", "layers", "files"] {
             let path = shelf.directory.join(directory);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+            let _ = remove_leftovers(&path);
         }
+        let _ = remove_leftovers(&shelf.directory);
         Ok(shelf)
     }
 

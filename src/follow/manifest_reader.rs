@@ -50,6 +50,8 @@ pub enum ReadError {
     Slow { url: String, patience: Duration },
     #[error("downloading from the swarm: {0}")]
     Download(#[from] DownloadError),
+    #[error("the download of {0} could not begin within {patience:?}: no peer has shown its info dict, or the cache is full", patience = PATIENCE)]
+    NotBegun(InfoHash),
     #[error("the download of {0} ended before it was complete")]
     Incomplete(InfoHash),
     #[error(
@@ -211,7 +213,8 @@ async fn download(
     length: Expected,
 ) -> Result<Bytes, ReadError> {
     // What an info hash names never changes: a kept file is as good as a new one.
-    let download = match downloads.fetch(Wanted { info_hash, length }).await? {
+    let fetch = timeout(PATIENCE, downloads.fetch(Wanted { info_hash, length })).await;
+    let download = match fetch.map_err(|_| ReadError::NotBegun(info_hash))?? {
         Fetch::Kept(path) => return read_file(path, MAX_LAYER_BYTES as u64).await,
         Fetch::Running(download) => download,
     };

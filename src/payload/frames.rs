@@ -16,6 +16,8 @@ pub enum FrameTableError {
         expected: u64,
         found: usize,
     },
+    #[error("frame {index} of the info dict has {found} bytes, and zstd makes at most {most} of it")]
+    Frame { index: u64, most: u64, found: u32 },
     #[error("the frames of the info dict add up to {found} bytes, the payload has {expected}")]
     Length { expected: u64, found: u64 },
 }
@@ -41,6 +43,13 @@ impl FrameTable {
                 expected,
                 found: frames.len(),
             });
+        }
+        for (index, found) in (0..).zip(frames.iter().copied()) {
+            let raw = (nar_size - index * FRAME_SIZE as u64).min(FRAME_SIZE as u64);
+            let most = zstd::zstd_safe::compress_bound(raw as usize) as u64;
+            if u64::from(found) > most {
+                return Err(FrameTableError::Frame { index, most, found });
+            }
         }
         let mut end = 0;
         let ends: Vec<u64> = frames
@@ -90,6 +99,18 @@ impl FrameTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Else a row could make us read gigabytes into memory for a NAR of a few bytes.
+    #[test]
+    fn no_frame_is_larger_than_zstd_makes_it() {
+        let most = zstd::zstd_safe::compress_bound(100) as u32;
+        assert!(FrameTable::new(100, most.into(), &[most]).is_ok());
+        let refused = FrameTable::new(100, u64::from(most) + 1, &[most + 1]);
+        assert!(matches!(refused, Err(FrameTableError::Frame { index: 0, .. })));
+        let size = FRAME_SIZE as u64;
+        let refused = FrameTable::new(size + 100, 10 + u64::from(most) + 1, &[10, most + 1]);
+        assert!(matches!(refused, Err(FrameTableError::Frame { index: 1, .. })));
+    }
 
     #[test]
     fn ranges_and_covering() {

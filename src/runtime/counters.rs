@@ -89,10 +89,11 @@ impl Counters {
         self.refused.add(hash_part);
     }
 
-    /// Something that a person should see; also logged.
+    /// Something that a person should see; also logged, but for what goes on and on.
     pub fn error(&self, message: String) {
-        tracing::warn!("{message}");
-        self.errors.add(message);
+        if self.errors.add(message.clone()) {
+            tracing::warn!("{message}");
+        }
     }
 
     pub fn totals(&self) -> Totals {

@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catalog::{InfoDicts, InfoDictsError, Offers};
+use crate::catalog::{InfoDicts, Offers};
 use crate::follow::{Channels, FollowError};
 use crate::payload;
-use crate::runtime::{Accounting, Counters};
+use crate::runtime::{Accounting, Counters, remove_leftovers};
 use crate::store::{Store, StoreError, StoreUri};
 use crate::substitute::{Substituter, SubstituterParts};
 use crate::swarm::{Swarm, SwarmError};
@@ -33,6 +33,8 @@ use super::status::StatusReport;
 
 /// What a crash may cost of the accounting. Nothing is written while nothing moves.
 const ACCOUNTS_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two tries to write `run.json` where the disk is full.
+const RUN_FILE_RETRY: Duration = Duration::from_secs(5);
 /// Short answers come to their end in this; a NAR is cut, and Nix resumes it at the next agent.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -54,8 +56,6 @@ pub enum NodeError {
     },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    InfoDicts(#[from] InfoDictsError),
     #[error(transparent)]
     Swarm(#[from] SwarmError),
     #[error(transparent)]
@@ -97,7 +97,12 @@ impl Node {
             _ => None,
         };
         let offers = Arc::new(Offers::new(store, encoder_off.is_none()));
-        let infos = Arc::new(InfoDicts::open(&options.state.join("info.sqlite"))?);
+        let infos = state.join("info.sqlite");
+        let infos = InfoDicts::open(&infos).unwrap_or_else(|error| {
+            counters.error(error.to_string());
+            InfoDicts::closed(&infos)
+        });
+        let infos = Arc::new(infos);
         let chosen = ShareFile::new(&options.state).read_or_off(&counters);
         let swarm = Swarm::start(
             options.swarm.clone().chosen(chosen),
@@ -197,11 +202,14 @@ impl Node {
             pid: std::process::id(),
             state: state.clone(),
         };
-        let written = run_file.write(&state);
-        written.map_err(|source| NodeError::State {
-            path: state,
-            source,
-        })?;
+        // Nix is served all the same; only `status` does not find it.
+        let unwritten = run_file.write(&state);
+        if !unwritten.is_empty() {
+            tasks.spawn(write_again(run_file.clone(), stop.clone()));
+        }
+        for (path, error) in unwritten {
+            counters.error(format!("{} could not be written: {error}", path.display()));
+        }
         Ok(Self {
             run_file,
             counters,
@@ -245,6 +253,12 @@ impl Drop for Node {
     }
 }
 
+/// Until there is room for it, or `stop`.
+async fn write_again(run_file: RunFile, stop: CancellationToken) {
+    let pause = || stop.run_until_cancelled(tokio::time::sleep(RUN_FILE_RETRY));
+    while pause().await.is_some() && !run_file.write(&run_file.state).is_empty() {}
+}
+
 /// Writes the accounting now and then until `stop`.
 async fn keep_accounts(counters: Arc<Counters>, stop: CancellationToken) {
     while stop
@@ -269,9 +283,15 @@ fn lock_state(state: &Path) -> Result<File, NodeError> {
         source,
     };
     fs::create_dir_all(state).map_err(failed)?;
-    let lock = File::create(state.join("lock")).map_err(failed)?;
+    let path = state.join("lock");
+    // On a disk that has become read-only the one that is there will do.
+    let lock = File::create(&path).or_else(|error| File::open(&path).map_err(|_| error));
+    let lock = lock.map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            let _ = remove_leftovers(state);
+            Ok(lock)
+        }
         Err(TryLockError::WouldBlock) => Err(NodeError::Locked {
             path: state.to_owned(),
         }),

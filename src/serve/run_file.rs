@@ -37,13 +37,16 @@ impl RunFile {
 
     /// Writes it to the state directory, and to the runtime directory that systemd gives: a dynamic user's state is
     /// closed to everybody else.
-    pub fn write(&self, state: &Path) -> io::Result<()> {
-        for directory in directories(state) {
-            let line = self.line();
+    /// Returns which of them could not be written, and why.
+    pub fn write(&self, state: &Path) -> Vec<(PathBuf, io::Error)> {
+        let line = self.line();
+        let paths = directories(state).into_iter().map(|at| Self::path(&at));
+        let write = |path: PathBuf| {
             // `status` needs no root.
-            write_new(&Self::path(&directory), line.as_bytes(), Readers::Everybody)?;
-        }
-        Ok(())
+            let written = write_new(&path, line.as_bytes(), Readers::Everybody);
+            written.err().map(|error| (path, error))
+        };
+        paths.filter_map(write).collect()
     }
 
     /// Nobody shall ask a node that has ended.

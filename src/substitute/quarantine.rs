@@ -1,7 +1,8 @@
-//! What was caught giving another NAR than the one asked for, per row: it is not asked for that row again.
+//! What was caught giving another NAR than the one asked for, per row: it is not asked for that row for a while.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use crate::catalog::Entry;
 use crate::nix::{HashPart, NarHash};
@@ -26,23 +27,34 @@ impl Culprit {
     }
 }
 
-/// Kept until the agent restarts: then they get another chance, and are caught again if they lie again.
+/// Then they get another chance (a bit may have flipped anywhere), and are caught again if they lie again.
+const LASTING: Duration = Duration::from_secs(600);
+
 #[derive(Default)]
 pub struct Quarantine {
-    culprits: Mutex<HashSet<Culprit>>,
+    /// Since when.
+    culprits: Mutex<HashMap<Culprit, Instant>>,
 }
 
 impl Quarantine {
     /// Returns whether it was not in quarantine yet.
     pub fn add(&self, culprit: Culprit) -> bool {
-        self.lock().insert(culprit)
+        self.add_at(culprit, Instant::now())
     }
 
     pub fn has(&self, culprit: &Culprit) -> bool {
-        self.lock().contains(culprit)
+        let culprits = self.lock();
+        let since = culprits.get(culprit);
+        since.is_some_and(|since| since.elapsed() < LASTING)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<Culprit>> {
+    fn add_at(&self, culprit: Culprit, now: Instant) -> bool {
+        let mut culprits = self.lock();
+        culprits.retain(|_, since| since.elapsed() < LASTING);
+        culprits.insert(culprit, now).is_none()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Culprit, Instant>> {
         self.culprits.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
@@ -77,5 +89,17 @@ mod tests {
         assert!(quarantine.add(Culprit::payload(&row(1))));
         assert!(!quarantine.add(Culprit::payload(&row(1))));
         assert!(!quarantine.has(&Culprit::payload(&row(2))));
+    }
+
+    #[test]
+    fn it_ends() {
+        let (quarantine, culprit) = (Quarantine::default(), Culprit::payload(&row(1)));
+        let Some(long_ago) = Instant::now().checked_sub(LASTING) else {
+            // The machine has only just started: nothing is that long ago.
+            return;
+        };
+        assert!(quarantine.add_at(culprit.clone(), long_ago));
+        assert!(!quarantine.has(&culprit));
+        assert!(quarantine.add(culprit.clone()) && quarantine.has(&culprit));
     }
 }

@@ -20,6 +20,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -55,10 +56,13 @@ use seeding::{
 };
 use share::SharePolicy;
 
+/// Connections that the kernel has accepted and we have not, as tokio has it.
+const BACKLOG: i32 = 1024;
+
 #[derive(Debug, Error)]
 pub enum SwarmError {
     #[error(
-        "cannot listen on {address} for peers: {source}. Is another agent running, or [swarm] listen wrong?"
+        "cannot listen on {address} for peers: {source}. Does another node run there, or is [swarm] listen wrong?"
     )]
     Listen {
         address: SocketAddr,
@@ -347,9 +351,27 @@ pub struct PeerCounts {
     pub connected: usize,
 }
 
-/// `[::]` means everywhere: on a machine without IPv6 that is `0.0.0.0`.
+/// Listens where an interface will be (`IP_FREEBIND`).
+fn bind_early(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// `[::]` means everywhere: on a machine without IPv6 that is `0.0.0.0`. An address that no interface has may come later.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && !address.ip().is_unspecified() => {
+            tracing::warn!(%address, "no interface has this address yet");
+            bind_early(address)
+        }
         Err(error)
             if address.ip() == Ipv6Addr::UNSPECIFIED
                 && error.kind() != io::ErrorKind::AddrInUse =>

@@ -20,6 +20,7 @@ use super::below::is_below;
 use super::body::body;
 use super::breaker::{Breaker, BreakerState, Permission};
 use super::decompress::decompress;
+use super::line::Line;
 use super::netrc::Credentials;
 use super::resolver::{BoundedResolver, ResolvePin};
 
@@ -30,6 +31,9 @@ const MAX_NARINFO: usize = 1 << 20;
 /// just closed, or one server of many.
 const QUICK: Duration = Duration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// A connection that rests longer is not used again: it may have died without a word.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Read of a body at a time.
 const NAR_BUFFER: usize = 64 * 1024;
@@ -76,7 +80,7 @@ pub struct Body {
 
 pub struct Upstream {
     options: UpstreamOptions,
-    client: Client,
+    line: Line,
     breaker: Breaker,
 }
 
@@ -86,19 +90,24 @@ impl Upstream {
             url: as_directory(options.url),
             ..options
         };
-        let resolver = BoundedResolver::new(options.resolve.clone());
-        let client = Client::builder()
-            .user_agent(concat!("narswarm/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(resolver))
-            .connect_timeout(options.timeout)
-            .build()
-            .map_err(|error| UpstreamError::Client {
-                url: options.url.to_string(),
-                reason: chain(&error),
-            })?;
+        let host = options.url.host_str().unwrap_or_default();
+        let resolver = Arc::new(BoundedResolver::new(host, options.resolve.clone()));
+        let patience = options.timeout;
+        let line = Line::new(move || {
+            Client::builder()
+                .user_agent(concat!("narswarm/", env!("CARGO_PKG_VERSION")))
+                .dns_resolver(resolver.clone())
+                .connect_timeout(patience)
+                .pool_idle_timeout(IDLE)
+                .build()
+        });
+        let line = line.map_err(|error| UpstreamError::Client {
+            url: options.url.to_string(),
+            reason: chain(&error),
+        })?;
         Ok(Self {
             options,
-            client,
+            line,
             breaker: Breaker::default(),
         })
     }
@@ -135,21 +144,22 @@ impl Upstream {
         hash_part: &HashPart,
     ) -> Result<Option<Narinfo>, UpstreamError> {
         self.must_be_well().await?;
-        let name = format!("{hash_part}.narinfo");
+        let (name, start) = (format!("{hash_part}.narinfo"), Instant::now());
         let reading = async {
-            match self.request(&name).await? {
-                Some((url, response)) => read_narinfo(&url, response).await.map(Some),
-                None => Ok(None),
-            }
+            let Some((url, response)) = self.request(&name).await? else {
+                return Ok(None);
+            };
+            let read = read_narinfo(&url, response).await;
+            read.inspect_err(|error| self.note(error, start)).map(Some)
         };
-        let read = timeout(self.options.timeout, reading).await;
-        let read = read.unwrap_or_else(|_| Err(self.timed_out(&self.options.url)));
-        if let Err(error) = &read
-            && error.is_outage()
-        {
-            self.breaker.failed(error.to_string());
+        match timeout(self.options.timeout, reading).await {
+            Ok(read) => read,
+            Err(_) => {
+                let error = self.timed_out(&self.options.url);
+                self.note(&error, start);
+                Err(error)
+            }
         }
-        read
     }
 
     /// The raw NAR that a narinfo of this upstream names.
@@ -253,10 +263,24 @@ impl Upstream {
                     && path != CACHE_INFO
                     && error.is_of_server()
                     && self.is_alive().await => {}
-            Err(error) if error.is_outage() => self.breaker.failed(error.to_string()),
-            Err(_) => {}
+            Err(error) => self.note(error, start),
         }
         Ok(answer?.map(|answer| (url, answer)))
+    }
+
+    /// A question that began at `start` failed. Whoever has sent something else meanwhile is busy, or its line is full.
+    fn note(&self, error: &UpstreamError, start: Instant) {
+        let is_busy =
+            matches!(error, UpstreamError::Timeout { .. }) && self.line.was_heard_since(start);
+        if error.is_outage() && !is_busy {
+            self.line.renew();
+            self.breaker.failed(error.to_string());
+        }
+    }
+
+    /// It has sent something.
+    pub(super) fn heard(&self) {
+        self.line.heard();
     }
 
     /// Whether it gives what every cache has.
@@ -286,7 +310,7 @@ impl Upstream {
         url: Url,
         headers: HeaderMap,
     ) -> Result<Response, UpstreamError> {
-        let mut request = self.client.get(url.clone()).headers(headers);
+        let mut request = self.line.client().get(url.clone()).headers(headers);
         // A narinfo may name a NAR on another host: that is not told the password.
         if let Some(Credentials { login, password }) = &self.options.credentials
             && url.origin() == self.options.url.origin()
@@ -294,7 +318,11 @@ impl Upstream {
             request = request.basic_auth(login, Some(password));
         }
         match timeout(self.options.timeout, request.send()).await {
-            Ok(answer) => answer.map_err(|error| request_error(&url, &error)),
+            Ok(Ok(answer)) => {
+                self.heard();
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(request_error(&url, &error)),
             Err(_) => Err(self.timed_out(&url)),
         }
     }
@@ -309,7 +337,7 @@ impl Upstream {
 
 impl UpstreamError {
     fn is_of_server(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if status.is_server_error())
+        matches!(self, Self::Status { .. }) && self.is_outage()
     }
 
     /// Whether the upstream is not well, as opposed to having said something else than was hoped for.

@@ -6,6 +6,7 @@ mod body;
 mod breaker;
 mod client;
 mod decompress;
+mod line;
 mod netrc;
 mod resolver;
 

@@ -63,13 +63,16 @@ impl FromStr for ResolvePin {
 type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, String>>>;
 
 pub struct BoundedResolver {
+    /// The upstream's own; a pin without a name is of this one, not of those that it redirects to.
+    host: String,
     pins: Vec<ResolvePin>,
     running: Arc<Mutex<Option<(String, Lookup)>>>,
 }
 
 impl BoundedResolver {
-    pub fn new(pins: Vec<ResolvePin>) -> Self {
+    pub fn new(host: &str, pins: Vec<ResolvePin>) -> Self {
         Self {
+            host: host.to_owned(),
             pins,
             running: Arc::default(),
         }
@@ -79,7 +82,7 @@ impl BoundedResolver {
         let matching = self
             .pins
             .iter()
-            .filter(|pin| pin.host.as_deref().is_none_or(|pinned| pinned == host));
+            .filter(|pin| pin.host.as_ref().unwrap_or(&self.host) == host);
         // Port 0: reqwest puts the URL's port in its place.
         matching
             .flat_map(|pin| &pin.addresses)
@@ -166,11 +169,16 @@ mod tests {
 
     #[test]
     fn a_pin_for_another_host_does_not_count() {
-        let resolver = BoundedResolver::new(vec!["a.example:443:192.0.2.1".parse().unwrap()]);
+        let pins = vec!["a.example:443:192.0.2.1".parse().unwrap()];
+        let resolver = BoundedResolver::new("b.example", pins);
         assert_eq!(
             resolver.pinned("a.example"),
             ["192.0.2.1:0".parse().unwrap()]
         );
         assert!(resolver.pinned("b.example").is_empty());
+        // Whoever is redirected to is somebody else.
+        let resolver = BoundedResolver::new("b.example", vec!["192.0.2.1".parse().unwrap()]);
+        assert!(!resolver.pinned("b.example").is_empty());
+        assert!(resolver.pinned("a.example").is_empty());
     }
 }

@@ -220,6 +220,39 @@ fn an_upstream_that_is_back_is_asked_again() {
     assert_eq!(agent.status()["upstreams"][0]["state"], "ok");
 }
 
+/// It says "too many" once, and one answer never comes while it sends others: what else it has is not refused.
+#[test]
+fn one_question_that_fails_is_no_outage() {
+    const LIMITED: &str = "/yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy.narinfo";
+    const SILENT: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
+    // Ten seconds: twice the time in which an answer has to come.
+    const RATE: u64 = SIZE / 10;
+    let Some(lone) = LoneNar::new("one_question_that_fails_is_no_outage", SIZE) else {
+        return;
+    };
+    let cache = lone.cache.clone();
+    let upstream = HttpServer::start(move |path| match (path, Answer::file(&cache, path)) {
+        (LIMITED, _) => Answer::Status(429),
+        (SILENT, _) => Answer::Silence,
+        (path, Answer::Body(body)) if path.starts_with("/nar/") => Answer::Drip(body, RATE),
+        (_, answer) => answer,
+    });
+    let config = lone.stranger("agent");
+    let agent = Node::start(&config.upstream(&upstream.url(), &lone.keys.narinfo));
+    let is_well = || assert_eq!(agent.status()["upstreams"][0]["state"], "ok");
+    assert_eq!(agent.get(LIMITED).status, 404);
+    is_well();
+    let (shim, nar) = (agent.shim, lone.path().nar());
+    let reader = std::thread::spawn(move || get(shim, &nar));
+    agent.wait("a NAR under way", |status| {
+        status["downloads"][0]["done"].as_u64() > Some(0)
+    });
+    assert_eq!(agent.get(SILENT).status, 404);
+    assert!(!reader.is_finished(), "the NAR should take longer than that");
+    is_well();
+    assert!(reader.join().unwrap().body == lone.bytes);
+}
+
 /// Addresses that nobody answers from or nobody has, and a port where nobody listens.
 #[test]
 fn a_black_hole_costs_five_seconds_once() {

@@ -1,13 +1,14 @@
-//! The state directory fills up or becomes read-only while an agent runs: Nix gets its bytes all the same, the agent says
-//! what it cannot do, and keeps things again as soon as it can.
+//! The state directory fills up or becomes read-only while an agent runs: Nix gets its bytes all the same, also after a
+//! restart, the agent says what it cannot do, and keeps things again as soon as it can.
 
 use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use crate::lab::{LoneNar, Mount, Need, Node};
+use crate::lab::{LoneNar, Mount, Need, Node, wait_for};
 
 const SIZE: u64 = 6_000_000;
 /// Enough for a channel, the info dicts and what comes.
@@ -48,7 +49,17 @@ fn broken<T>(test: &str, break_it: impl Fn(&Path) -> T, reason: &str) {
         assert!(errors.contains(part), "{part} in {errors}");
     }
 
+    // It starts like this as well.
+    agent.stop();
+    let agent = Node::start(&config);
+    lone.check(&agent);
+
     drop(damage);
+    let shim = agent.shim.to_string();
+    wait_for("run.json", Duration::from_secs(30), || {
+        let text = fs::read_to_string(state.join("run.json"));
+        text.is_ok_and(|text| text.contains(&shim)).then_some(())
+    });
     lone.check(&agent);
     agent.wait_for_offer(1);
     let asked = upstream.asked_for("/nar/");

@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::manifest::Pointer;
+use crate::runtime::{Readers, write_new};
 use crate::torrent::InfoHash;
 
 use super::peers::{PeerBook, PeerOrigin};
@@ -50,6 +51,14 @@ const HASTY_ROUND: Duration = Duration::from_secs(30);
 /// While hardly anybody answers: a round then costs next to nothing.
 const LONELY_ROUND: Duration = Duration::from_secs(5);
 const LONELY: usize = 4;
+/// Where nobody has answered in so many rounds, the network probably lets no UDP through.
+const ROUNDS_IN_VAIN: u32 = 6;
+/// Then nothing is sent for so long, and twice as long each time.
+const REST: Duration = Duration::from_secs(30);
+const LONGEST_REST: Duration = Duration::from_secs(600);
+/// A node that was let go of has its port until its thread notices.
+const PORT_FREED: Duration = Duration::from_millis(50);
+const PORT_TRIES: u32 = 40;
 /// After news from elsewhere the DHT is looked at within this.
 const NEWS_SPREAD: Duration = Duration::from_secs(10);
 /// Nodes forget an item or an announce after an hour or two.
@@ -113,9 +122,10 @@ impl Dht {
 
     async fn rounds(&mut self) {
         let mut news = self.parts.pointers.subscribe();
+        let mut vain = 0;
         loop {
             let bootstrap = self.bootstrap();
-            let node = match self.start(&bootstrap) {
+            let node = match self.start(&bootstrap).await {
                 Ok(node) => node,
                 Err(error) => {
                     let port = self.parts.listen.port();
@@ -128,10 +138,18 @@ impl Dht {
                     continue;
                 }
             };
-            // With other nodes to begin at, a table that stayed empty is begun anew.
-            while self.parts.view.borrow().nodes > 0 || self.bootstrap() == bootstrap {
+            loop {
                 news.mark_unchanged();
                 let pause = self.round(&node).await;
+                if self.parts.view.borrow().nodes > 0 {
+                    vain = 0;
+                } else {
+                    vain += 1;
+                    // With other nodes to begin at, a table that stayed empty is begun anew.
+                    if self.bootstrap() != bootstrap || self.is_rest_due(vain) {
+                        break;
+                    }
+                }
                 // Each agent at another moment.
                 let chance: f64 = rand::rng().random_range(0.0..1.0);
                 tokio::select! {
@@ -139,6 +157,23 @@ impl Dht {
                     _ = news.changed() => sleep(NEWS_SPREAD.mul_f64(chance)).await,
                 }
             }
+            drop(node);
+            if self.is_rest_due(vain) {
+                self.rest(rest_after(vain), &bootstrap).await;
+            }
+        }
+    }
+
+    /// In a network of one's own somebody may always come; and to ask costs its own machines only.
+    fn is_rest_due(&self, vain: u32) -> bool {
+        self.parts.configured.is_empty() && vain > 0 && vain.is_multiple_of(ROUNDS_IN_VAIN)
+    }
+
+    /// Sends nothing for so long, or until there are other nodes to begin at or this machine is in another network.
+    async fn rest(&self, time: Duration, bootstrap: &[SocketAddrV4]) {
+        let (start, own) = (Instant::now(), own_addresses());
+        while start.elapsed() < time && own_addresses() == own && self.bootstrap() == bootstrap {
+            sleep(LONELY_ROUND).await;
         }
     }
 
@@ -234,7 +269,20 @@ impl Dht {
         }
     }
 
-    fn start(&self, bootstrap: &[SocketAddrV4]) -> io::Result<AsyncDht> {
+    async fn start(&self, bootstrap: &[SocketAddrV4]) -> io::Result<AsyncDht> {
+        let mut tries = 0;
+        loop {
+            match self.try_to_start(bootstrap).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < PORT_TRIES => {
+                    tries += 1;
+                    sleep(PORT_FREED).await;
+                }
+                started => return started,
+            }
+        }
+    }
+
+    async fn try_to_start(&self, bootstrap: &[SocketAddrV4]) -> io::Result<AsyncDht> {
         let address = match self.parts.listen.ip().to_canonical() {
             IpAddr::V4(address) => address,
             IpAddr::V6(address) if address.is_unspecified() => Ipv4Addr::UNSPECIFIED,
@@ -260,7 +308,10 @@ impl Dht {
         if !self.parts.configured.is_empty() && self.announces() {
             builder.server_mode();
         }
-        Ok(builder.build()?.as_async())
+        // It panics where its thread has ended before the first question: without the port, that is.
+        let built = tokio::task::spawn_blocking(move || builder.build()).await;
+        let node = built.unwrap_or_else(|_| Err(io::ErrorKind::AddrInUse.into()))?;
+        Ok(node.as_async())
     }
 
     /// Where to begin: configured or well-known nodes, those of headers, those of the last run; never ourselves.
@@ -311,7 +362,8 @@ impl Dht {
             return;
         }
         let nodes: Vec<&str> = nodes.iter().take(KEPT_NODES).map(String::as_str).collect();
-        if let Err(error) = fs::write(&self.parts.kept, nodes.join("\n") + "\n") {
+        let text = nodes.join("\n") + "\n";
+        if let Err(error) = write_new(&self.parts.kept, text.as_bytes(), Readers::Owner) {
             tracing::debug!(path = %self.parts.kept.display(), %error, "DHT nodes could not be kept");
         }
     }
@@ -345,6 +397,12 @@ async fn put(node: &AsyncDht, pointer: &Pointer) -> Result<usize, String> {
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {QUERY:?}")),
     }
+}
+
+fn rest_after(vain: u32) -> Duration {
+    let rests_before = (vain / ROUNDS_IN_VAIN).saturating_sub(1);
+    let doubled = REST.saturating_mul(1 << rests_before.min(16));
+    doubled.min(LONGEST_REST)
 }
 
 fn is_due(done: Option<Instant>, again: Duration) -> bool {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::manifest::{ChannelName, MAX_POINTER_BYTES, Pointer, PointerError};
-use crate::runtime::{Readers, write_new};
+use crate::runtime::{Readers, remove_leftovers, write_new};
 use crate::torrent::InfoHash;
 use crate::torrent::bencode::{BencodeError, Reader, Writer};
 
@@ -97,6 +97,7 @@ impl Pointers {
     /// Keeps them in `directory`.
     pub fn new(directory: PathBuf) -> io::Result<Arc<Self>> {
         fs::create_dir_all(&directory)?;
+        let _ = remove_leftovers(&directory);
         Ok(Arc::new(Self {
             directory,
             topics: Mutex::default(),

@@ -38,6 +38,8 @@ impl TorrentStatsProvider for WantsAll {
     }
 }
 
+const UDP: &str = "udp";
+
 /// What announcing needs beside the trackers.
 pub struct Announcer {
     pub peers: Arc<PeerBook>,
@@ -67,11 +69,12 @@ impl Announcer {
         if trackers.is_empty() || topics.is_empty() {
             return Ok(());
         }
-        let udp = UdpTrackerClient::new(running.clone(), None)
-            .await
-            .map_err(std::io::Error::other)?;
         let http =
             plain_http::client(http_tracker::ANSWER_TIMEOUT).map_err(std::io::Error::other)?;
+        let udp = match trackers.iter().any(|url| url.scheme() == UDP) {
+            true => self.udp_client(&running).await,
+            false => None,
+        };
         let key = rand::random();
         for url in &trackers {
             for topic in topics {
@@ -81,14 +84,22 @@ impl Announcer {
                     port: self.port,
                     key,
                 };
-                match url.scheme() {
-                    "udp" => self.start_udp(url, query, &udp, &http, &running),
-                    "http" | "https" => self.start_http(url, query, &http, &running),
-                    scheme => tracing::debug!(scheme, "no tracker is known to speak this"),
+                match (url.scheme(), &udp) {
+                    (UDP, Some(udp)) => self.start_udp(url, query, udp, &http, &running),
+                    ("http" | "https", _) => self.start_http(url, query, &http, &running),
+                    (scheme, _) => tracing::debug!(scheme, "a tracker that cannot be asked"),
                 }
             }
         }
         Ok(())
+    }
+
+    /// librqbit's binds to `[::]`: without IPv6 in the kernel there is none.
+    async fn udp_client(&self, running: &CancellationToken) -> Option<UdpTrackerClient> {
+        let client = UdpTrackerClient::new(running.clone(), None).await;
+        client
+            .inspect_err(|error| tracing::warn!("UDP trackers are not asked: {error:#}"))
+            .ok()
     }
 
     fn start_http(&self, url: &Url, query: Query, http: &Client, running: &CancellationToken) {

@@ -40,7 +40,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PEER_SILENCE: Duration = Duration::from_secs(20);
 
 pub struct Engine {
-    session: Arc<Session>,
+    /// Or why there is none.
+    session: Result<Arc<Session>, String>,
     /// Only verified pieces count: garbage is quick too.
     meter: Arc<Meter>,
     tracker: Arc<LocalTracker>,
@@ -89,10 +90,15 @@ impl Engine {
             ..SessionOptions::default()
         };
         // librqbit believes to keep its files there; it writes nothing.
-        let session = Session::new_with_opts(parts.directory.path().to_owned(), options)
-            .await
-            .map_err(failure)?;
-        if let Some(address) = session.listen_addr() {
+        let session = Session::new_with_opts(parts.directory.path().to_owned(), options).await;
+        let session = session.map_err(|error| format!("{error:#}"));
+        if let Err(reason) = &session {
+            // Its client for UDP trackers binds to `[::]`, whatever the options.
+            parts.counters.error(format!(
+                "nothing is downloaded from the swarm: librqbit did not start ({reason}). It needs a kernel with IPv6"
+            ));
+        }
+        if let Some(address) = session.as_ref().ok().and_then(|s| s.listen_addr()) {
             // The tracker knows gossip: neither is to keep the other.
             let tracker = Arc::downgrade(&tracker);
             let heard = move |from, info_hash: &_, peers| {
@@ -122,6 +128,8 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Result<(), DownloadError> {
         let info_hash = part.info_hash();
+        let session = self.session.as_ref();
+        let session = session.map_err(|reason| DownloadError::Engine(reason.clone()))?;
         self.sources.gossip().ask_dial_backs(&info_hash);
         let peers = self.tracker.begin(info_hash, part.info().piece_count());
         let options = AddTorrentOptions {
@@ -144,13 +152,12 @@ impl Engine {
             trackers: vec![],
         }
         .encode();
-        let added = self
-            .session
+        let added = session
             .add_torrent(AddTorrent::from_bytes(metainfo), Some(options))
             .await
             .map_err(failure)?;
         let handle = added.into_handle();
-        let _beside = self.beside(part, peers);
+        let _beside = self.beside(session, part, peers);
         let mut witness = Witness::new(info_hash, self.sources.clone());
         let mut look = interval(LOOK_INTERVAL);
         loop {
@@ -177,7 +184,7 @@ impl Engine {
                 .wasted(stats.fetched_bytes.saturating_sub(used));
         }
         let id = TorrentIdOrHash::Hash(Id20::new(*info_hash.as_bytes()));
-        self.session.delete(id, false).await.map_err(failure)?;
+        session.delete(id, false).await.map_err(failure)?;
         match part.failure() {
             Some(reason) => Err(DownloadError::Engine(reason.to_owned())),
             None => Ok(()),
@@ -196,10 +203,15 @@ impl Engine {
     }
 
     /// What runs beside librqbit; ends when dropped.
-    fn beside(&self, part: &Arc<PartFile>, peers: Vec<SocketAddr>) -> JoinSet<()> {
+    fn beside(
+        &self,
+        session: &Session,
+        part: &Arc<PartFile>,
+        peers: Vec<SocketAddr>,
+    ) -> JoinSet<()> {
         let offered = Arc::new(Notify::new());
         let mut beside = JoinSet::new();
-        if let Some(listener) = self.session.listen_addr() {
+        if let Some(listener) = session.listen_addr() {
             let wake_up = WakeUp {
                 listener,
                 part: part.clone(),

@@ -15,7 +15,7 @@ pub struct LoneNar {
     pub closure: Closure,
     pub bytes: Vec<u8>,
     pub payload: Payload,
-    cache: PathBuf,
+    pub cache: PathBuf,
 }
 
 impl LoneNar {

@@ -78,7 +78,7 @@ async fn given_when_share_becomes(then: Share) -> Vec<&'static str> {
         peers: Arc::default(),
         view: watch::Sender::default(),
     });
-    let node = dht.start(&[bootstrap]).unwrap();
+    let node = dht.start(&[bootstrap]).await.unwrap();
     dht.round(&node).await;
     let given = witness.given.lock().unwrap();
     given.clone()
@@ -90,4 +90,50 @@ async fn nothing_is_put_or_announced_once_share_is_off() {
     assert_eq!(given, ["PutMutable", "AnnouncePeer"]);
     let given = given_when_share_becomes(Share::Off).await;
     assert!(given.is_empty(), "{given:?}");
+}
+
+/// Nobody answers; then a header names somebody. The port is the one that the node before has only just left.
+#[tokio::test]
+async fn it_begins_anew_at_nodes_that_are_named_later() {
+    let place = tempfile::tempdir().unwrap();
+    let mut other = MainlineDht::builder();
+    let other = other.bind_address(Ipv4Addr::LOCALHOST).port(0);
+    let other = other.no_bootstrap().server_mode().build().unwrap();
+    let other = other.as_async();
+    let named = (
+        Ipv4Addr::LOCALHOST,
+        other.info().await.local_addr().port(),
+    );
+    let silent = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let free = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listen = free.local_addr().unwrap();
+    drop(free);
+    let from_headers: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
+    let (view, mut seen) = watch::channel(DhtView::default());
+    let dht = Dht::new(DhtParts {
+        listen,
+        configured: vec![silent.local_addr().unwrap()],
+        from_headers: from_headers.clone(),
+        kept: place.path().join("dht"),
+        policy: Arc::new(SharePolicy::new(Share::Lan, vec![])),
+        pointers: Pointers::new(place.path().join("pointers")).unwrap(),
+        peers: Arc::default(),
+        view,
+    });
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(dht.run(stop.clone()));
+    seen.changed().await.unwrap();
+    assert_eq!(seen.borrow().nodes, 0);
+    from_headers.lock().unwrap().push(named.into());
+    let met = seen.wait_for(|view| view.nodes > 0);
+    timeout(Duration::from_secs(60), met).await.unwrap().unwrap();
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[test]
+fn rests_grow_longer() {
+    let rest = |vain: u32| rest_after(vain).as_secs();
+    let rests = [6, 12, 18, 24, 30, 36, 600].map(rest);
+    assert_eq!(rests, [30, 60, 120, 240, 480, 600, 600]);
 }
