@@ -138,8 +138,8 @@ impl Channels {
             all.push(match known {
                 Some(known) => known.clone(),
                 None => {
-                    let opened = Followed::open(options, &self.state, &self.swarm, &self.stop)?;
-                    let opened = Arc::new(opened);
+                    let opened = Followed::open(options, &self.state, &self.swarm, &self.stop);
+                    let opened = Arc::new(opened.inspect_err(|_| self.unfollow_of(&new))?);
                     new.push(opened.clone());
                     opened
                 }
@@ -160,6 +160,15 @@ impl Channels {
         }
         self.publish_catalog();
         Ok(new)
+    }
+
+    /// These are not followed after all.
+    fn unfollow_of(&self, new: &[Arc<Followed>]) {
+        let topics = self.topics();
+        let others = new.iter().map(|followed| followed.topic());
+        others
+            .filter(|topic| !topics.contains(topic))
+            .for_each(|topic| self.swarm.pointers().unfollow(&topic));
     }
 
     fn follow_one(self: &Arc<Self>, followed: Arc<Followed>, tasks: &TaskTracker) {

@@ -16,7 +16,9 @@ pub enum FrameTableError {
         expected: u64,
         found: usize,
     },
-    #[error("frame {index} of the info dict has {found} bytes, and zstd makes at most {most} of it")]
+    #[error(
+        "frame {index} of the info dict has {found} bytes, and zstd makes at most {most} of it"
+    )]
     Frame { index: u64, most: u64, found: u32 },
     #[error("the frames of the info dict add up to {found} bytes, the payload has {expected}")]
     Length { expected: u64, found: u64 },
@@ -106,10 +108,16 @@ mod tests {
         let most = zstd::zstd_safe::compress_bound(100) as u32;
         assert!(FrameTable::new(100, most.into(), &[most]).is_ok());
         let refused = FrameTable::new(100, u64::from(most) + 1, &[most + 1]);
-        assert!(matches!(refused, Err(FrameTableError::Frame { index: 0, .. })));
+        assert!(matches!(
+            refused,
+            Err(FrameTableError::Frame { index: 0, .. })
+        ));
         let size = FRAME_SIZE as u64;
         let refused = FrameTable::new(size + 100, 10 + u64::from(most) + 1, &[10, most + 1]);
-        assert!(matches!(refused, Err(FrameTableError::Frame { index: 1, .. })));
+        assert!(matches!(
+            refused,
+            Err(FrameTableError::Frame { index: 1, .. })
+        ));
     }
 
     #[test]

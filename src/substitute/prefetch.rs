@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::catalog::Offers;
 use crate::nix::{HashPart, NarHash};
@@ -37,6 +38,8 @@ const SHARE_LASTS: Duration = Duration::from_secs(10);
 const MAX_WAITING: usize = 8192;
 /// A narinfo that no NAR followed for so long was a query.
 const BATCH_AGE: Duration = Duration::from_secs(120);
+/// What nobody has shown by then is not looked for ahead any more: strangers are not dialled for a mere question.
+const QUESTION: Duration = Duration::from_secs(20);
 /// Nix has asked for nothing for so long, and waits for nothing: it was interrupted, the rest of its batch stays.
 const GONE: Duration = Duration::from_secs(20);
 /// What was fetched ahead and not asked for by then was fetched in vain.
@@ -137,9 +140,12 @@ impl Prefetch {
         let Ok(_permit) = self.questions.acquire().await else {
             return;
         };
+        if path.asked.elapsed() > BATCH_AGE {
+            return;
+        }
         if let Some(wanted) = wanted_of(&path)
             && (self.downloads.kept(&wanted.info_hash).is_some()
-                || (self.downloads.has_peers() && self.downloads.info(wanted).await.is_ok()))
+                || (self.downloads.has_peers() && self.is_shown(wanted).await))
             && !self.means.experience.avoids_swarm()
         {
             return;
@@ -148,6 +154,12 @@ impl Prefetch {
             // The NAR's own request says what is wrong, should it come.
             let _ = self.means.narinfos.from(upstream, &path.hash_part()).await;
         }
+    }
+
+    /// Whether some peer sends the info dict.
+    async fn is_shown(&self, wanted: Wanted) -> bool {
+        let info = timeout(QUESTION, self.downloads.info(wanted)).await;
+        matches!(info, Ok(Ok(_)))
     }
 
     /// Nix has asked for a NAR: the rest of its batch will follow. Returns what was fetched ahead of it.

@@ -368,7 +368,10 @@ fn bind_early(address: SocketAddr) -> io::Result<TcpListener> {
 /// `[::]` means everywhere: on a machine without IPv6 that is `0.0.0.0`. An address that no interface has may come later.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && !address.ip().is_unspecified() => {
+        Err(error)
+            if error.kind() == io::ErrorKind::AddrNotAvailable
+                && !address.ip().is_unspecified() =>
+        {
             tracing::warn!(%address, "no interface has this address yet");
             bind_early(address)
         }

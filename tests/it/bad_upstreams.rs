@@ -248,7 +248,10 @@ fn one_question_that_fails_is_no_outage() {
         status["downloads"][0]["done"].as_u64() > Some(0)
     });
     assert_eq!(agent.get(SILENT).status, 404);
-    assert!(!reader.is_finished(), "the NAR should take longer than that");
+    assert!(
+        !reader.is_finished(),
+        "the NAR should take longer than that"
+    );
     is_well();
     assert!(reader.join().unwrap().body == lone.bytes);
 }

@@ -100,10 +100,7 @@ async fn it_begins_anew_at_nodes_that_are_named_later() {
     let other = other.bind_address(Ipv4Addr::LOCALHOST).port(0);
     let other = other.no_bootstrap().server_mode().build().unwrap();
     let other = other.as_async();
-    let named = (
-        Ipv4Addr::LOCALHOST,
-        other.info().await.local_addr().port(),
-    );
+    let named = (Ipv4Addr::LOCALHOST, other.info().await.local_addr().port());
     let silent = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let free = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let listen = free.local_addr().unwrap();
@@ -126,7 +123,10 @@ async fn it_begins_anew_at_nodes_that_are_named_later() {
     assert_eq!(seen.borrow().nodes, 0);
     from_headers.lock().unwrap().push(named.into());
     let met = seen.wait_for(|view| view.nodes > 0);
-    timeout(Duration::from_secs(60), met).await.unwrap().unwrap();
+    timeout(Duration::from_secs(60), met)
+        .await
+        .unwrap()
+        .unwrap();
     stop.cancel();
     running.await.unwrap();
 }
