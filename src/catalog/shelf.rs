@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -66,9 +67,9 @@ impl Shelf {
         for directory in ["manifests", "layers", "files"] {
             let path = shelf.directory.join(directory);
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
-            let _ = remove_leftovers(&path);
+            let _ = remove_leftovers(&path, Duration::ZERO);
         }
-        let _ = remove_leftovers(&shelf.directory);
+        let _ = remove_leftovers(&shelf.directory, Duration::ZERO);
         Ok(shelf)
     }
 
@@ -126,9 +127,10 @@ impl Shelf {
         write_whole(&self.layer_path(entry), bytes)
     }
 
-    /// Whether there is anything of this channel, good or not.
-    pub fn is_empty(&self) -> Result<bool, ShelfError> {
-        Ok(self.sequences()?.is_empty())
+    /// Where the newest manifest is, good or not.
+    pub fn newest_manifest(&self) -> Result<Option<PathBuf>, ShelfError> {
+        let newest = self.sequences()?.into_iter().next();
+        Ok(newest.map(|sequence| self.manifests().join(sequence.to_string())))
     }
 
     /// Keeps a release file, if it is the one that the manifest lists.
@@ -199,7 +201,7 @@ impl Shelf {
             let path = self.file_path(listed);
             let shared = there()
                 .flat_map(Release::plain_files)
-                .find(|file| file.path == path);
+                .find(|file| file.path == path && file.info.info_hash() == listed.info_hash);
             files.extend(shared.cloned().or_else(|| read_file(listed, path)));
         }
         Ok(Some(Release::new(manifest, layers, files)))

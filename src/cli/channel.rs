@@ -3,6 +3,7 @@
 //! The file lies in the agent's state directory. Here its manifest is verified again with the key of the configuration,
 //! and the file with the manifest's SHA-256: who answers on the shim's port does not matter.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -95,15 +96,10 @@ fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf)
     let cannot_read = |error| unreadable(&channel.name, &error);
     let name = &channel.name;
     let Some(release) = shelf.load(&[]).map_err(cannot_read)?.into_iter().next() else {
-        return Err(match shelf.is_empty().map_err(cannot_read)? {
-            true => Failure::new(NOT_FOUND, format!("no release of {name} is here yet")),
-            false => Failure::new(
-                REFUSED,
-                format!(
-                    "no manifest of {name} in {} is whole and signed by the channel's key: restart the agent, which fetches it again",
-                    shelf.directory().display()
-                ),
-            ),
+        let absent = format!("no release of {name} is here yet");
+        return Err(match shelf.newest_manifest().map_err(cannot_read)? {
+            Some(path) => unusable(&path, "a manifest signed by the channel's key", absent),
+            None => Failure::new(NOT_FOUND, absent),
         });
     };
     let header = release.header();
@@ -119,24 +115,25 @@ fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf)
         let path = path.to_owned();
         return Ok((release, path));
     }
-    let path = shelf.file_path(listed);
-    Err(match path.exists() {
-        true => Failure::new(
+    let absent = format!(
+        "{} of {name} {title} was not fetched yet: the agent fetches release files with [shim] expressions = true",
+        listed.name
+    );
+    let what = format!("the {} that the manifest lists", listed.name);
+    Err(unusable(&shelf.file_path(listed), &what, absent))
+}
+
+/// Why a file of the agent's does not count: it cannot be read, it is another one, or it is not there.
+fn unusable(path: &Path, what: &str, absent: String) -> Failure {
+    let at = path.display();
+    match File::open(path) {
+        Ok(_) => Failure::new(
             REFUSED,
-            format!(
-                "{} is not the {} that the manifest lists: restart the agent, which fetches it again",
-                path.display(),
-                listed.name
-            ),
+            format!("{at} is not {what}: restart the agent, which fetches it again"),
         ),
-        false => Failure::new(
-            NOT_FOUND,
-            format!(
-                "{} of {name} {title} was not fetched yet: the agent fetches release files with [shim] expressions = true",
-                listed.name
-            ),
-        ),
-    })
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Failure::new(NOT_FOUND, absent),
+        Err(error) => Failure::failed(format!("cannot read {at}: {error}: run this as root")),
+    }
 }
 
 /// A service's state is closed to everybody but root.

@@ -136,11 +136,13 @@ impl Channel {
         let newest = releases.first();
         let newest = newest.map_or(0, |release: &Release| release.header().sequence);
         let minimum = shelf.minimum_sequence().unwrap_or(newest);
+        let reader = ManifestReader::new(&options.source, swarm.downloads())?;
+        // Nothing fails after this: what is not followed after all would be announced.
         swarm.pointers().follow(name, &key, minimum);
         let channel = Self {
             shelf: Arc::new(shelf),
             topic: name.topic(&key),
-            reader: ManifestReader::new(&options.source, swarm.downloads())?,
+            reader,
             keep_files: options.keep_files,
             pointers: swarm.pointers().clone(),
             downloads: swarm.downloads().clone(),
@@ -329,13 +331,17 @@ impl Channel {
             .filter(|file| newest.release_file(&file.name).is_none())
             .cloned()
             .collect();
-        for file in &missing {
-            self.fetch_file(file).await?;
+        for (already, file) in missing.iter().enumerate() {
+            match self.fetch_file(file).await {
+                // What has come is taken over first; the next round says what is wrong.
+                Err(error) if already > 0 => {
+                    tracing::debug!(file = file.name, %error, "a release file is missing");
+                    break;
+                }
+                fetched => fetched?,
+            }
         }
-        if missing.is_empty() {
-            return Ok(false);
-        }
-        Ok(true)
+        Ok(!missing.is_empty())
     }
 
     async fn fetch_file(&self, file: &ReleaseFile) -> Result<(), FollowError> {

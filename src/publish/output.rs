@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
@@ -49,7 +50,7 @@ impl<'a> Output<'a> {
             Err(TryLockError::WouldBlock) => return Err(PublishError::Busy(directory.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
         }
-        remove_leftovers(directory).map_err(io_error("clean", directory))?;
+        remove_leftovers(directory, Duration::ZERO).map_err(io_error("clean", directory))?;
         Ok(Self {
             directory,
             trackers,

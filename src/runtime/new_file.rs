@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
@@ -62,10 +63,12 @@ impl Write for NewFile {
     }
 }
 
-/// Removes what runs that were killed left in `directory`; nobody else may be writing there.
-pub fn remove_leftovers(directory: &Path) -> io::Result<()> {
+/// Removes what runs that were killed so long ago left in `directory`; whoever else writes there takes less.
+pub fn remove_leftovers(directory: &Path, age: Duration) -> io::Result<()> {
     for file in fs::read_dir(directory)?.flatten() {
-        if file.file_name().to_string_lossy().starts_with(PREFIX) {
+        let is_new = file.file_name().to_string_lossy().starts_with(PREFIX);
+        let written = || file.metadata()?.modified();
+        if is_new && written()?.elapsed().is_ok_and(|written| written >= age) {
             fs::remove_file(file.path())?;
         }
     }
@@ -88,7 +91,9 @@ mod tests {
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
         fs::write(directory.path().join(".new-killed"), "half").unwrap();
-        remove_leftovers(directory.path()).unwrap();
+        remove_leftovers(directory.path(), Duration::from_secs(3600)).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+        remove_leftovers(directory.path(), Duration::ZERO).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -112,7 +112,7 @@ fn text(status: &Status, format: Format) -> String {
     page.family(
         "narswarm_uploads",
         "gauge",
-        "Peers that are connected to download from here now.",
+        "Connections to the peer port that are open now.",
         &one(status.swarm.uploading_to as u64),
     );
     let channels: Vec<(String, u64)> = status

@@ -33,6 +33,8 @@ use super::status::StatusReport;
 
 /// What a crash may cost of the accounting. Nothing is written while nothing moves.
 const ACCOUNTS_INTERVAL: Duration = Duration::from_secs(60);
+/// Nobody takes so long for a small file.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 /// Between two tries to write `run.json` where the disk is full.
 const RUN_FILE_RETRY: Duration = Duration::from_secs(5);
 /// Short answers come to their end in this; a NAR is cut, and Nix resumes it at the next agent.
@@ -47,10 +49,10 @@ pub enum NodeError {
     )]
     Locked { path: PathBuf },
     #[error(
-        "cannot listen on {address}: {source}. Does another node run there, or is {key} wrong?"
+        "cannot listen on {address}: {source}. Does another node run there, or is [{section}] listen wrong?"
     )]
     Listen {
-        key: &'static str,
+        section: &'static str,
         address: SocketAddr,
         source: io::Error,
     },
@@ -144,7 +146,7 @@ impl Node {
             None => TcpListener::bind(options.shim).await,
         };
         let unheard = |source| NodeError::Listen {
-            key: options.listen_key(),
+            section: options.http_section(),
             address: options.shim,
             source,
         };
@@ -243,6 +245,8 @@ impl Node {
         if ended.is_err() {
             tracing::debug!(tasks = self.tasks.len(), "cut short");
         }
+        // It may just have been written again.
+        RunFile::remove(&self.run_file.state);
         save_accounts(&self.counters);
     }
 }
@@ -256,7 +260,13 @@ impl Drop for Node {
 /// Until there is room for it, or `stop`.
 async fn write_again(run_file: RunFile, stop: CancellationToken) {
     let pause = || stop.run_until_cancelled(tokio::time::sleep(RUN_FILE_RETRY));
-    while pause().await.is_some() && !run_file.write(&run_file.state).is_empty() {}
+    while pause().await.is_some() {
+        let run_file = run_file.clone();
+        let written = tokio::task::spawn_blocking(move || run_file.write(&run_file.state));
+        if written.await.is_ok_and(|unwritten| unwritten.is_empty()) {
+            return;
+        }
+    }
 }
 
 /// Writes the accounting now and then until `stop`.
@@ -289,7 +299,8 @@ fn lock_state(state: &Path) -> Result<File, NodeError> {
     let lock = lock.map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => {
-            let _ = remove_leftovers(state);
+            // `narswarm share` writes there too.
+            let _ = remove_leftovers(state, LEFT_OVER);
             Ok(lock)
         }
         Err(TryLockError::WouldBlock) => Err(NodeError::Locked {

@@ -43,23 +43,23 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
-    /// The key that says where HTTP is answered.
-    pub fn listen_key(&self) -> &'static str {
+    /// The section that says where HTTP is answered.
+    pub fn http_section(&self) -> &'static str {
         match self.role {
-            Role::Agent => "shim.listen",
-            Role::Seedbox => "http.listen",
+            Role::Agent => "shim",
+            Role::Seedbox => "http",
         }
     }
 
     /// The keys in which `new` differs and that only a restart can change.
     pub fn needing_restart(&self, new: &Self) -> Vec<&'static str> {
-        let store = match self.role {
-            Role::Agent => "store.uri",
-            Role::Seedbox => "hold.location",
+        let (listen, store) = match self.role {
+            Role::Agent => ("shim.listen", "store.uri"),
+            Role::Seedbox => ("http.listen", "hold.location"),
         };
         let own = [
             ("state", self.state != new.state),
-            (self.listen_key(), self.shim != new.shim),
+            (listen, self.shim != new.shim),
             (store, self.store != new.store),
         ];
         let own = own

@@ -64,7 +64,7 @@ impl Means {
         downloads.map_or(Prospect::Nobody, |downloads| downloads.prospect(info_hash))
     }
 
-    /// A candidate is not the NAR of the plan: it is not asked for it again.
+    /// A candidate is not the NAR of the plan: it is left alone for a while.
     pub async fn accuse(&self, candidate: &Candidate, plan: &Plan) {
         if let (Candidate::Swarm(row), Some(downloads)) = (candidate, &self.downloads)
             && downloads.discard_if_damaged(&row.info_hash).await
@@ -81,7 +81,7 @@ impl Means {
         };
         let store_path = &plan.store_path;
         self.counters.error(format!(
-            "{culprit} does not have the NAR of {store_path} as its narinfo says: it is not asked for that any more"
+            "{culprit} does not have the NAR of {store_path} as its narinfo says: it is not asked for that for ten minutes"
         ));
     }
 }

@@ -116,6 +116,11 @@ impl Swarm {
             address: options.listen,
             source,
         })?;
+        if !address.ip().is_unspecified() && !own_addresses().contains(&address.ip()) {
+            counters.error(format!(
+                "no interface has the address of [swarm] listen, {address}, yet: no peer can connect"
+            ));
+        }
         let directory = PayloadDirectory::open(&options.cache, options.cache_size);
         let directory = directory.map_err(|source| SwarmError::Cache {
             path: options.cache.clone(),
@@ -372,7 +377,6 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
             if error.kind() == io::ErrorKind::AddrNotAvailable
                 && !address.ip().is_unspecified() =>
         {
-            tracing::warn!(%address, "no interface has this address yet");
             bind_early(address)
         }
         Err(error)
@@ -382,5 +386,20 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
         }
         bound => bound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An address for documentation (RFC 5737, RFC 3849) is nobody's.
+    #[tokio::test]
+    async fn an_address_may_come_later() {
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let address: SocketAddr = address.parse().unwrap();
+            let listener = bind(address).await.unwrap();
+            assert_eq!(listener.local_addr().unwrap().ip(), address.ip());
+        }
     }
 }

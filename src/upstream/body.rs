@@ -101,7 +101,9 @@ impl Body {
         let received = timeout_at(self.window.end, self.bytes.next()).await;
         let received = received.map_err(|_| silent())?.transpose()?;
         let length = received.as_ref().map_or(0, Bytes::len) as u64;
-        self.upstream.heard();
+        if length > 0 {
+            self.upstream.flows(&self.url);
+        }
         self.received += length;
         self.window.came += length;
         if self.window.came >= LEAST {

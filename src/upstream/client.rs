@@ -256,7 +256,10 @@ impl Upstream {
             answer = self.ask(&url).await;
         }
         match &answer {
-            Ok(_) => self.breaker.succeeded(),
+            Ok(_) => {
+                self.line.answered();
+                self.breaker.succeeded();
+            }
             // One object that it cannot give is no outage.
             Err(error)
                 if self.options.breaks
@@ -268,19 +271,23 @@ impl Upstream {
         Ok(answer?.map(|answer| (url, answer)))
     }
 
-    /// A question that began at `start` failed. Whoever has sent something else meanwhile is busy, or its line is full.
+    /// A question that began at `start` failed.
     fn note(&self, error: &UpstreamError, start: Instant) {
-        let is_busy =
-            matches!(error, UpstreamError::Timeout { .. }) && self.line.was_heard_since(start);
-        if error.is_outage() && !is_busy {
-            self.line.renew();
-            self.breaker.failed(error.to_string());
+        let unanswered = matches!(error, UpstreamError::Timeout { .. });
+        if !error.is_outage() || unanswered && self.line.excuses() {
+            return;
+        }
+        self.breaker.failed(error.to_string());
+        if unanswered {
+            self.line.renew(start);
         }
     }
 
-    /// It has sent something.
-    pub(super) fn heard(&self) {
-        self.line.heard();
+    /// A body of what `url` names has brought something. Another host says nothing of this one.
+    pub(super) fn flows(&self, url: &Url) {
+        if url.origin() == self.options.url.origin() {
+            self.line.flows();
+        }
     }
 
     /// Whether it gives what every cache has.
@@ -318,11 +325,7 @@ impl Upstream {
             request = request.basic_auth(login, Some(password));
         }
         match timeout(self.options.timeout, request.send()).await {
-            Ok(Ok(answer)) => {
-                self.heard();
-                Ok(answer)
-            }
-            Ok(Err(error)) => Err(request_error(&url, &error)),
+            Ok(answer) => answer.map_err(|error| request_error(&url, &error)),
             Err(_) => Err(self.timed_out(&url)),
         }
     }
@@ -337,7 +340,7 @@ impl Upstream {
 
 impl UpstreamError {
     fn is_of_server(&self) -> bool {
-        matches!(self, Self::Status { .. }) && self.is_outage()
+        matches!(self, Self::Status { status, .. } if status.is_server_error())
     }
 
     /// Whether the upstream is not well, as opposed to having said something else than was hoped for.

@@ -1,5 +1,5 @@
-//! The connections to one upstream: they are made anew after a sleep, or when one of them was found dead. Whoever is not
-//! heard on an old one may well be there.
+//! The connections to one upstream. They are made anew after a sleep, or when a question on them got no answer: whoever is
+//! not heard on an old one may well be there.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,70 +9,89 @@ use reqwest::Client;
 /// The clock on the wall goes on while a machine sleeps, `Instant` does not. A clock that is set looks the same, and costs
 /// a handshake.
 const ASLEEP: Duration = Duration::from_secs(5);
+/// Bodies that brought something so lately are coming.
+const FLOWING: Duration = Duration::from_secs(1);
+/// Questions in a row that a full line excuses. It is not the reason for ever.
+const EXCUSED: u32 = 3;
 
 pub struct Line {
     make: Box<dyn Fn() -> reqwest::Result<Client> + Send + Sync>,
-    current: Mutex<Current>,
+    state: Mutex<State>,
 }
 
-struct Current {
+struct State {
     client: Client,
-    heard: Instant,
-    /// The same moment on the wall.
-    heard_at: SystemTime,
+    made: Instant,
+    /// When it was last asked with, here and on the wall.
+    used: (Instant, SystemTime),
+    /// When a body last brought something.
+    flowed: Option<Instant>,
+    excused: u32,
 }
 
 impl Line {
     pub fn new(
         make: impl Fn() -> reqwest::Result<Client> + Send + Sync + 'static,
     ) -> reqwest::Result<Self> {
-        let current = Mutex::new(Current {
+        let state = Mutex::new(State {
             client: make()?,
-            heard: Instant::now(),
-            heard_at: SystemTime::now(),
+            made: Instant::now(),
+            used: (Instant::now(), SystemTime::now()),
+            flowed: None,
+            excused: 0,
         });
         let make = Box::new(make);
-        Ok(Self { make, current })
+        Ok(Self { make, state })
     }
 
     /// To ask with.
     pub fn client(&self) -> Client {
-        let mut current = self.lock();
-        let awake = current.heard.elapsed();
-        let passed = current.heard_at.elapsed().unwrap_or(awake);
+        let now = (Instant::now(), SystemTime::now());
+        let used = std::mem::replace(&mut self.lock().used, now);
+        let awake = now.0.duration_since(used.0);
+        let passed = now.1.duration_since(used.1).unwrap_or(awake);
         if passed > awake + ASLEEP {
-            self.renew_now(&mut current);
+            self.renew(now.0);
         }
-        current.client.clone()
+        self.lock().client.clone()
     }
 
-    /// The upstream has sent something.
-    pub fn heard(&self) {
-        let mut current = self.lock();
-        current.heard = Instant::now();
-        current.heard_at = SystemTime::now();
-    }
-
-    pub fn was_heard_since(&self, start: Instant) -> bool {
-        self.lock().heard >= start
-    }
-
-    /// Connects anew for the next question.
-    pub fn renew(&self) {
-        self.renew_now(&mut self.lock());
-    }
-
-    fn renew_now(&self, current: &mut Current) {
+    /// A question that began then got no answer. The next one connects anew, unless that was seen to already.
+    pub fn renew(&self, began: Instant) {
+        if self.lock().made > began {
+            return;
+        }
+        // Not while others wait for it: this reads all certificates.
         match (self.make)() {
-            Ok(client) => current.client = client,
+            Ok(client) => {
+                let mut state = self.lock();
+                state.client = client;
+                state.made = Instant::now();
+            }
             Err(error) => tracing::debug!(%error, "the old HTTP client stays"),
         }
-        current.heard = Instant::now();
-        current.heard_at = SystemTime::now();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A body has brought something.
+    pub fn flows(&self) {
+        self.lock().flowed = Some(Instant::now());
+    }
+
+    pub fn answered(&self) {
+        self.lock().excused = 0;
+    }
+
+    /// Whether a question went without an answer only because bodies fill the line.
+    pub fn excuses(&self) -> bool {
+        let mut state = self.lock();
+        let flows = state.flowed.is_some_and(|at| at.elapsed() < FLOWING);
+        let excuses = flows && state.excused < EXCUSED;
+        state.excused += u32::from(excuses);
+        excuses
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,23 +102,48 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn it_is_made_anew_after_a_sleep() {
+    fn counted() -> (Line, Arc<AtomicU32>) {
         let made = Arc::new(AtomicU32::new(0));
         let count = made.clone();
         let line = Line::new(move || {
             count.fetch_add(1, Relaxed);
             Ok(Client::new())
         });
-        let line = line.unwrap();
+        (line.unwrap(), made)
+    }
+
+    #[test]
+    fn it_is_made_anew_after_a_sleep() {
+        let (line, made) = counted();
         line.client();
-        line.heard();
         line.client();
         assert_eq!(made.load(Relaxed), 1);
         // An hour on the wall in which nothing has passed here.
-        line.lock().heard_at -= Duration::from_secs(3600);
+        line.lock().used.1 -= Duration::from_secs(3600);
         line.client();
         line.client();
         assert_eq!(made.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn questions_that_failed_together_make_it_anew_once() {
+        let (line, made) = counted();
+        let began = Instant::now();
+        (0..25).for_each(|_| line.renew(began));
+        assert_eq!(made.load(Relaxed), 2);
+        line.renew(Instant::now());
+        assert_eq!(made.load(Relaxed), 3);
+    }
+
+    #[test]
+    fn bodies_that_flow_excuse_a_few_questions() {
+        let (line, _) = counted();
+        assert!(!line.excuses());
+        line.flows();
+        let excused = || (0..10).filter(|_| line.excuses()).count();
+        assert_eq!(excused(), EXCUSED as usize);
+        line.answered();
+        line.flows();
+        assert_eq!(excused(), EXCUSED as usize);
     }
 }

@@ -220,40 +220,58 @@ fn an_upstream_that_is_back_is_asked_again() {
     assert_eq!(agent.status()["upstreams"][0]["state"], "ok");
 }
 
-/// It says "too many" once, and one answer never comes while it sends others: what else it has is not refused.
+const UNKNOWN: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
+
+/// An answer that does not come while a NAR does: what else it has is not refused.
 #[test]
-fn one_question_that_fails_is_no_outage() {
-    const LIMITED: &str = "/yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy.narinfo";
-    const SILENT: &str = "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz.narinfo";
+fn one_whose_line_is_full_is_not_down() {
     // Ten seconds: twice the time in which an answer has to come.
     const RATE: u64 = SIZE / 10;
-    let Some(lone) = LoneNar::new("one_question_that_fails_is_no_outage", SIZE) else {
+    let Some(lone) = LoneNar::new("one_whose_line_is_full_is_not_down", SIZE) else {
         return;
     };
     let cache = lone.cache.clone();
     let upstream = HttpServer::start(move |path| match (path, Answer::file(&cache, path)) {
-        (LIMITED, _) => Answer::Status(429),
-        (SILENT, _) => Answer::Silence,
+        (UNKNOWN, _) => Answer::Silence,
         (path, Answer::Body(body)) if path.starts_with("/nar/") => Answer::Drip(body, RATE),
         (_, answer) => answer,
     });
     let config = lone.stranger("agent");
     let agent = Node::start(&config.upstream(&upstream.url(), &lone.keys.narinfo));
-    let is_well = || assert_eq!(agent.status()["upstreams"][0]["state"], "ok");
-    assert_eq!(agent.get(LIMITED).status, 404);
-    is_well();
     let (shim, nar) = (agent.shim, lone.path().nar());
     let reader = std::thread::spawn(move || get(shim, &nar));
     agent.wait("a NAR under way", |status| {
         status["downloads"][0]["done"].as_u64() > Some(0)
     });
-    assert_eq!(agent.get(SILENT).status, 404);
+    assert_eq!(agent.get(UNKNOWN).status, 404);
     assert!(
         !reader.is_finished(),
         "the NAR should take longer than that"
     );
-    is_well();
+    assert_eq!(agent.status()["upstreams"][0]["state"], "ok");
     assert!(reader.join().unwrap().body == lone.bytes);
+}
+
+/// It begins each narinfo and does not end it: nobody waits for a second one.
+#[test]
+fn one_that_stalls_in_a_narinfo_is_down() {
+    let Some(lone) = LoneNar::new("one_that_stalls_in_a_narinfo_is_down", 100_000) else {
+        return;
+    };
+    let cache = lone.cache.clone();
+    let upstream = HttpServer::start(move |path| match Answer::file(&cache, path) {
+        Answer::Body(body) if path.ends_with(".narinfo") => Answer::Stall(body, 10),
+        answer => answer,
+    });
+    let config = lone.stranger("agent");
+    let agent = Node::start(&config.upstream(&upstream.url(), &lone.keys.narinfo));
+    let first = agent.get(&lone.path().narinfo());
+    assert_eq!(first.status, 404);
+    assert!(first.elapsed < NO_ANSWER, "{:?}", first.elapsed);
+    assert_eq!(agent.status()["upstreams"][0]["state"], "down");
+    let asked = upstream.asked().len();
+    assert_eq!(agent.get(UNKNOWN).status, 404);
+    assert_eq!(upstream.asked().len(), asked, "it is left in peace");
 }
 
 /// Addresses that nobody answers from or nobody has, and a port where nobody listens.

@@ -134,7 +134,11 @@ impl Dht {
                     self.parts
                         .view
                         .send_modify(|view| view.last_error = Some(reason));
-                    sleep(ROUND).await;
+                    // An interface may get this address later.
+                    match error.kind() {
+                        io::ErrorKind::AddrNotAvailable => sleep(HASTY_ROUND).await,
+                        _ => sleep(ROUND).await,
+                    }
                     continue;
                 }
             };
@@ -146,7 +150,7 @@ impl Dht {
                 } else {
                     vain += 1;
                     // With other nodes to begin at, a table that stayed empty is begun anew.
-                    if self.bootstrap() != bootstrap || self.is_rest_due(vain) {
+                    if self.bootstrap() != bootstrap || self.is_rest_due(vain, &bootstrap) {
                         break;
                     }
                 }
@@ -158,15 +162,20 @@ impl Dht {
                 }
             }
             drop(node);
-            if self.is_rest_due(vain) {
-                self.rest(rest_after(vain), &bootstrap).await;
+            if self.is_rest_due(vain, &bootstrap) {
+                tokio::select! {
+                    () = self.rest(rest_after(vain), &bootstrap) => {}
+                    _ = news.changed() => {}
+                }
             }
         }
     }
 
     /// In a network of one's own somebody may always come; and to ask costs its own machines only.
-    fn is_rest_due(&self, vain: u32) -> bool {
-        self.parts.configured.is_empty() && vain > 0 && vain.is_multiple_of(ROUNDS_IN_VAIN)
+    fn is_rest_due(&self, vain: u32, bootstrap: &[SocketAddrV4]) -> bool {
+        let is_lan = |node: &SocketAddrV4| self.parts.policy.is_lan(IpAddr::V4(*node.ip()));
+        let ours = !self.parts.configured.is_empty() || bootstrap.iter().any(is_lan);
+        !ours && vain > 0 && vain.is_multiple_of(ROUNDS_IN_VAIN)
     }
 
     /// Sends nothing for so long, or until there are other nodes to begin at or this machine is in another network.
@@ -308,10 +317,13 @@ impl Dht {
         if !self.parts.configured.is_empty() && self.announces() {
             builder.server_mode();
         }
-        // It panics where its thread has ended before the first question: without the port, that is.
+        // It may panic where its thread does not get the port.
+        drop(std::net::UdpSocket::bind((
+            address,
+            self.parts.listen.port(),
+        ))?);
         let built = tokio::task::spawn_blocking(move || builder.build()).await;
-        let node = built.unwrap_or_else(|_| Err(io::ErrorKind::AddrInUse.into()))?;
-        Ok(node.as_async())
+        Ok(built.map_err(io::Error::other)??.as_async())
     }
 
     /// Where to begin: configured or well-known nodes, those of headers, those of the last run; never ourselves.

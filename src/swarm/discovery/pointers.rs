@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -97,7 +98,7 @@ impl Pointers {
     /// Keeps them in `directory`.
     pub fn new(directory: PathBuf) -> io::Result<Arc<Self>> {
         fs::create_dir_all(&directory)?;
-        let _ = remove_leftovers(&directory);
+        let _ = remove_leftovers(&directory, Duration::ZERO);
         Ok(Arc::new(Self {
             directory,
             topics: Mutex::default(),
@@ -126,7 +127,8 @@ impl Pointers {
                 kept.add(pointer);
             }
         }
-        self.lock().insert(topic, kept);
+        // One that is followed from elsewhere now is the same channel.
+        self.lock().entry(topic).or_insert(kept);
         self.version.send_modify(|version| *version += 1);
     }
 

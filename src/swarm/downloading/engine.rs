@@ -1,6 +1,6 @@
 //! librqbit: one session for all downloads, with our storage, our tracker and our own talk beside it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,13 +91,14 @@ impl Engine {
         };
         // librqbit believes to keep its files there; it writes nothing.
         let session = Session::new_with_opts(parts.directory.path().to_owned(), options).await;
-        let session = session.map_err(|error| format!("{error:#}"));
-        if let Err(reason) = &session {
+        let session = match session {
+            Ok(session) => Ok(session),
+            Err(error) if has_ipv6() => return Err(failure(error)),
             // Its client for UDP trackers binds to `[::]`, whatever the options.
-            parts.counters.error(format!(
-                "nothing is downloaded from the swarm: librqbit did not start ({reason}). It needs a kernel with IPv6"
-            ));
-        }
+            Err(error) => Err(format!(
+                "nothing is downloaded from the swarm: librqbit needs a kernel with IPv6 ({error:#})"
+            )),
+        };
         if let Some(address) = session.as_ref().ok().and_then(|s| s.listen_addr()) {
             // The tracker knows gossip: neither is to keep the other.
             let tracker = Arc::downgrade(&tracker);
@@ -191,6 +192,11 @@ impl Engine {
         }
     }
 
+    /// Why nothing can be downloaded, if so.
+    pub fn fault(&self) -> Option<&str> {
+        self.session.as_ref().err().map(String::as_str)
+    }
+
     /// Bytes of pieces, of all downloads.
     pub fn meter(&self) -> &Meter {
         &self.meter
@@ -230,6 +236,10 @@ impl Engine {
         beside.spawn(companion.run(peers));
         beside
     }
+}
+
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
 fn failure(error: anyhow::Error) -> DownloadError {

@@ -38,6 +38,8 @@ impl Downloads {
         let running = self.lock().get(info_hash).and_then(Weak::upgrade);
         if running.is_some_and(whole) || self.kept(info_hash).is_some() {
             Prospect::Here
+        } else if self.engine.fault().is_some() {
+            Prospect::Nobody
         } else if self.finder.was_shown(info_hash) || self.sources.has_holders(info_hash) {
             Prospect::Shown
         } else if self.sources.may_have(info_hash) {
@@ -88,12 +90,17 @@ impl Downloads {
 
     /// Whether there is anybody to ask.
     pub fn has_peers(&self) -> bool {
-        self.sources.has_any()
+        self.engine.fault().is_none() && self.sources.has_any()
+    }
+
+    /// Why nothing can be downloaded, whoever has it.
+    pub fn fault(&self) -> Option<&str> {
+        self.engine.fault()
     }
 
     /// Whether there is somebody to ask, and nobody was reached yet.
     pub fn looks_for_peers(&self) -> bool {
-        self.sources.has_any() && self.sources.peers().reached().is_empty()
+        self.has_peers() && self.sources.peers().reached().is_empty()
     }
 }
 
