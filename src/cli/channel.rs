@@ -98,7 +98,11 @@ fn verified(state: &Path, channel: &ChannelOptions) -> Result<(Release, PathBuf)
     let Some(release) = shelf.load(&[]).map_err(cannot_read)?.into_iter().next() else {
         let absent = format!("no release of {name} is here yet");
         return Err(match shelf.newest_manifest().map_err(cannot_read)? {
-            Some(path) => unusable(&path, "a manifest signed by the channel's key", absent),
+            Some(path) => unusable(
+                &path,
+                "a manifest signed by the channel's key, with all its layers",
+                absent,
+            ),
             None => Failure::new(NOT_FOUND, absent),
         });
     };
@@ -132,7 +136,13 @@ fn unusable(path: &Path, what: &str, absent: String) -> Failure {
             format!("{at} is not {what}: restart the agent, which fetches it again"),
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Failure::new(NOT_FOUND, absent),
-        Err(error) => Failure::failed(format!("cannot read {at}: {error}: run this as root")),
+        Err(error) => {
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied => ": run this as root",
+                _ => "",
+            };
+            Failure::failed(format!("cannot read {at}: {error}{remedy}"))
+        }
     }
 }
 

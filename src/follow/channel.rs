@@ -54,6 +54,9 @@ pub enum FollowError {
     File { name: String, source: ReadError },
     #[error(transparent)]
     Shelf(#[from] ShelfError),
+    /// Something else has come.
+    #[error(transparent)]
+    Partly(Box<FollowError>),
     #[error("the work was stopped")]
     Stopped,
 }
@@ -182,13 +185,17 @@ impl Channel {
             (Ok(_), Step::Files) => self.try_fetch_files().await,
         };
         // Not in there: what is on the shelf counts, whatever that was raced with.
-        let result = match result {
-            Ok(true) => self.read_back().await.map(|()| true),
-            other => other,
+        let (news, error) = match result {
+            Ok(news) => (news, None),
+            Err(error) => (matches!(error, FollowError::Partly(_)), Some(error)),
         };
-        let error = result.as_ref().err().map(ToString::to_string);
-        self.errors[step as usize] = error;
-        result.unwrap_or(false)
+        let unread = match news {
+            true => self.read_back().await.err(),
+            false => None,
+        };
+        let news = news && unread.is_none();
+        self.errors[step as usize] = unread.or(error).map(|error| error.to_string());
+        news
     }
 
     /// The sequence of the newest release; 0 for none.
@@ -331,17 +338,19 @@ impl Channel {
             .filter(|file| newest.release_file(&file.name).is_none())
             .cloned()
             .collect();
-        for (already, file) in missing.iter().enumerate() {
+        let mut came = false;
+        let mut failure = None;
+        for file in &missing {
             match self.fetch_file(file).await {
-                // What has come is taken over first; the next round says what is wrong.
-                Err(error) if already > 0 => {
-                    tracing::debug!(file = file.name, %error, "a release file is missing");
-                    break;
-                }
-                fetched => fetched?,
+                Ok(()) => came = true,
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Ok(!missing.is_empty())
+        match failure {
+            Some(error) if came => Err(FollowError::Partly(Box::new(error))),
+            Some(error) => Err(error),
+            None => Ok(came),
+        }
     }
 
     async fn fetch_file(&self, file: &ReleaseFile) -> Result<(), FollowError> {

@@ -67,8 +67,8 @@ impl Write for NewFile {
 pub fn remove_leftovers(directory: &Path, age: Duration) -> io::Result<()> {
     for file in fs::read_dir(directory)?.flatten() {
         let is_new = file.file_name().to_string_lossy().starts_with(PREFIX);
-        let written = || file.metadata()?.modified();
-        if is_new && written()?.elapsed().is_ok_and(|written| written >= age) {
+        let written = || file.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_new && (age.is_zero() || written().is_some_and(|written| written >= age)) {
             fs::remove_file(file.path())?;
         }
     }

@@ -178,9 +178,8 @@ impl StatusReport {
             let error = channel.last_error.as_ref()?;
             Some(format!("channel {}: {error}", channel.name))
         });
-        let fault = self.swarm.downloads().fault().map(str::to_owned);
         let errors = totals.errors.into_iter().chain(complaints);
-        let errors = errors.chain(fault).collect();
+        let errors = errors.chain(self.swarm.faults()).collect();
         let channels = statuses.into_iter().map(|channel| ChannelView {
             name: channel.name,
             key: channel.key,

@@ -11,18 +11,17 @@ mod listener;
 mod networks;
 mod options;
 mod payloads;
+mod peer_port;
 mod protocol;
 mod seeding;
 mod share;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use socket2::{Domain, Socket, Type};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,15 +48,13 @@ use downloading::{DownloadsParts, Sources};
 use gossip::{Gossip, GossipParts};
 use listener::Entrance;
 use payloads::PayloadDirectory;
+use peer_port::PeerPort;
 use protocol::PeerId;
 use seeding::{
     Crowds, IdleWork, Invitations, Keeping, OfferBook, OfferSummary, Places, Seeder, Slots,
     Tracker, UploadRates,
 };
 use share::SharePolicy;
-
-/// Connections that the kernel has accepted and we have not, as tokio has it.
-const BACKLOG: i32 = 1024;
 
 #[derive(Debug, Error)]
 pub enum SwarmError {
@@ -83,6 +80,8 @@ pub enum SwarmError {
 /// The running swarm of one agent or seedbox.
 pub struct Swarm {
     address: SocketAddr,
+    /// No interface had this address.
+    early: bool,
     downloads: Arc<Downloads>,
     book: Arc<OfferBook>,
     peers: Arc<PeerBook>,
@@ -107,20 +106,12 @@ impl Swarm {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, SwarmError> {
-        let listener = bind(options.listen).await;
-        let listener = listener.map_err(|source| SwarmError::Listen {
+        let port = PeerPort::bind(options.listen).await;
+        let port = port.map_err(|source| SwarmError::Listen {
             address: options.listen,
             source,
         })?;
-        let address = listener.local_addr().map_err(|source| SwarmError::Listen {
-            address: options.listen,
-            source,
-        })?;
-        if !address.ip().is_unspecified() && !own_addresses().contains(&address.ip()) {
-            counters.error(format!(
-                "no interface has the address of [swarm] listen, {address}, yet: no peer can connect"
-            ));
-        }
+        let address = port.address;
         let directory = PayloadDirectory::open(&options.cache, options.cache_size);
         let directory = directory.map_err(|source| SwarmError::Cache {
             path: options.cache.clone(),
@@ -189,7 +180,7 @@ impl Swarm {
         };
         tasks.spawn(idle_work.run(stop.clone()));
         tasks.spawn(book.clone().tidy(stop.clone()));
-        tasks.spawn(entrance.listen(listener));
+        tasks.spawn(entrance.listen(port.listener));
         let parts = DownloadsParts {
             sources: Arc::new(Sources::new(peers.clone(), gossip.clone())),
             infos,
@@ -221,6 +212,7 @@ impl Swarm {
         };
         Ok(Self {
             address,
+            early: port.early,
             downloads,
             book,
             peers,
@@ -239,6 +231,19 @@ impl Swarm {
     /// Where peers reach us.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What stands in the way of peers, or of downloads from them, until it does not any more.
+    pub fn faults(&self) -> Vec<String> {
+        let unheard = self.early && !own_addresses().contains(&self.address.ip().to_canonical());
+        let unheard = unheard.then(|| {
+            format!(
+                "no interface has the address of [swarm] listen, {}: no peer can connect",
+                self.address
+            )
+        });
+        let fault = self.downloads.fault().map(str::to_owned);
+        unheard.into_iter().chain(fault).collect()
     }
 
     pub fn downloads(&self) -> &Arc<Downloads> {
@@ -354,52 +359,4 @@ pub struct PeerCounts {
     pub reachable: usize,
     /// That came to the peer port, and are still there.
     pub connected: usize,
-}
-
-/// Listens where an interface will be (`IP_FREEBIND`).
-fn bind_early(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    match address {
-        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// `[::]` means everywhere: on a machine without IPv6 that is `0.0.0.0`. An address that no interface has may come later.
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error)
-            if error.kind() == io::ErrorKind::AddrNotAvailable
-                && !address.ip().is_unspecified() =>
-        {
-            bind_early(address)
-        }
-        Err(error)
-            if address.ip() == Ipv6Addr::UNSPECIFIED
-                && error.kind() != io::ErrorKind::AddrInUse =>
-        {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        bound => bound,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An address for documentation (RFC 5737, RFC 3849) is nobody's.
-    #[tokio::test]
-    async fn an_address_may_come_later() {
-        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
-            let address: SocketAddr = address.parse().unwrap();
-            let listener = bind(address).await.unwrap();
-            assert_eq!(listener.local_addr().unwrap().ip(), address.ip());
-        }
-    }
 }

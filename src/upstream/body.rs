@@ -32,6 +32,7 @@ pub fn body(
     let body = Body {
         upstream: upstream.clone(),
         url,
+        own: upstream.has_sent(&response),
         resumable: resumable(&response),
         resumes: RESUMES,
         received: 0,
@@ -52,6 +53,8 @@ pub fn body(
 struct Body {
     upstream: Arc<Upstream>,
     url: Url,
+    /// Whether the upstream itself sends it.
+    own: bool,
     resumable: Option<Resumable>,
     resumes: u32,
     received: u64,
@@ -101,8 +104,8 @@ impl Body {
         let received = timeout_at(self.window.end, self.bytes.next()).await;
         let received = received.map_err(|_| silent())?.transpose()?;
         let length = received.as_ref().map_or(0, Bytes::len) as u64;
-        if length > 0 {
-            self.upstream.flows(&self.url);
+        if length > 0 && self.own {
+            self.upstream.flows();
         }
         self.received += length;
         self.window.came += length;
@@ -139,6 +142,7 @@ impl Body {
         {
             return false;
         }
+        self.own = self.upstream.has_sent(&response);
         self.bytes = bytes_of(response);
         self.window = Window::new();
         true

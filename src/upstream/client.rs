@@ -153,7 +153,12 @@ impl Upstream {
             read.inspect_err(|error| self.note(error, start)).map(Some)
         };
         match timeout(self.options.timeout, reading).await {
-            Ok(read) => read,
+            Ok(read) => {
+                if read.is_ok() {
+                    self.line.answered();
+                }
+                read
+            }
             Err(_) => {
                 let error = self.timed_out(&self.options.url);
                 self.note(&error, start);
@@ -256,10 +261,7 @@ impl Upstream {
             answer = self.ask(&url).await;
         }
         match &answer {
-            Ok(_) => {
-                self.line.answered();
-                self.breaker.succeeded();
-            }
+            Ok(_) => self.breaker.succeeded(),
             // One object that it cannot give is no outage.
             Err(error)
                 if self.options.breaks
@@ -274,7 +276,7 @@ impl Upstream {
     /// A question that began at `start` failed.
     fn note(&self, error: &UpstreamError, start: Instant) {
         let unanswered = matches!(error, UpstreamError::Timeout { .. });
-        if !error.is_outage() || unanswered && self.line.excuses() {
+        if !error.is_outage() || unanswered && self.line.excuses(start) {
             return;
         }
         self.breaker.failed(error.to_string());
@@ -283,11 +285,14 @@ impl Upstream {
         }
     }
 
-    /// A body of what `url` names has brought something. Another host says nothing of this one.
-    pub(super) fn flows(&self, url: &Url) {
-        if url.origin() == self.options.url.origin() {
-            self.line.flows();
-        }
+    /// A body that this host sends has brought something.
+    pub(super) fn flows(&self) {
+        self.line.flows();
+    }
+
+    /// Whether this host sent it, not another one that it redirects to.
+    pub(super) fn has_sent(&self, response: &Response) -> bool {
+        response.url().origin() == self.options.url.origin()
     }
 
     /// Whether it gives what every cache has.

@@ -26,7 +26,9 @@ struct State {
     used: (Instant, SystemTime),
     /// When a body last brought something.
     flowed: Option<Instant>,
+    /// How many in a row, and when the last one was.
     excused: u32,
+    excused_at: Option<Instant>,
 }
 
 impl Line {
@@ -39,6 +41,7 @@ impl Line {
             used: (Instant::now(), SystemTime::now()),
             flowed: None,
             excused: 0,
+            excused_at: None,
         });
         let make = Box::new(make);
         Ok(Self { make, state })
@@ -47,13 +50,18 @@ impl Line {
     /// To ask with.
     pub fn client(&self) -> Client {
         let now = (Instant::now(), SystemTime::now());
-        let used = std::mem::replace(&mut self.lock().used, now);
-        let awake = now.0.duration_since(used.0);
+        let mut state = self.lock();
+        let used = std::mem::replace(&mut state.used, now);
+        let awake = now.0.saturating_duration_since(used.0);
         let passed = now.1.duration_since(used.1).unwrap_or(awake);
-        if passed > awake + ASLEEP {
-            self.renew(now.0);
+        // Who asks at the same time waits for it: milliseconds, where an old connection costs seconds.
+        if passed > awake + ASLEEP
+            && let Some(client) = self.make()
+        {
+            state.client = client;
+            state.made = Instant::now();
         }
-        self.lock().client.clone()
+        state.client.clone()
     }
 
     /// A question that began then got no answer. The next one connects anew, unless that was seen to already.
@@ -61,15 +69,17 @@ impl Line {
         if self.lock().made > began {
             return;
         }
-        // Not while others wait for it: this reads all certificates.
-        match (self.make)() {
-            Ok(client) => {
-                let mut state = self.lock();
-                state.client = client;
-                state.made = Instant::now();
-            }
-            Err(error) => tracing::debug!(%error, "the old HTTP client stays"),
+        if let Some(client) = self.make() {
+            let mut state = self.lock();
+            state.client = client;
+            state.made = Instant::now();
         }
+    }
+
+    fn make(&self) -> Option<Client> {
+        (self.make)()
+            .inspect_err(|error| tracing::debug!(%error, "the old HTTP client stays"))
+            .ok()
     }
 
     /// A body has brought something.
@@ -81,12 +91,21 @@ impl Line {
         self.lock().excused = 0;
     }
 
-    /// Whether a question went without an answer only because bodies fill the line.
-    pub fn excuses(&self) -> bool {
+    /// Whether a question that began then went without an answer only because bodies fill the line.
+    pub fn excuses(&self, began: Instant) -> bool {
         let mut state = self.lock();
-        let flows = state.flowed.is_some_and(|at| at.elapsed() < FLOWING);
-        let excuses = flows && state.excused < EXCUSED;
-        state.excused += u32::from(excuses);
+        if state.flowed.is_none_or(|at| at.elapsed() > FLOWING) {
+            return false;
+        }
+        // Those that were under way together are one.
+        if state.excused_at.is_some_and(|excused| began <= excused) {
+            return true;
+        }
+        let excuses = state.excused < EXCUSED;
+        if excuses {
+            state.excused += 1;
+            state.excused_at = Some(Instant::now());
+        }
         excuses
     }
 
@@ -138,12 +157,14 @@ mod tests {
     #[test]
     fn bodies_that_flow_excuse_a_few_questions() {
         let (line, _) = counted();
-        assert!(!line.excuses());
+        let together = Instant::now();
+        assert!(!line.excuses(together));
         line.flows();
-        let excused = || (0..10).filter(|_| line.excuses()).count();
-        assert_eq!(excused(), EXCUSED as usize);
+        assert!((0..10).all(|_| line.excuses(together)));
+        let one_after_another = || (0..10).filter(|_| line.excuses(Instant::now())).count();
+        assert_eq!(one_after_another(), EXCUSED as usize - 1);
         line.answered();
         line.flows();
-        assert_eq!(excused(), EXCUSED as usize);
+        assert_eq!(one_after_another(), EXCUSED as usize);
     }
 }

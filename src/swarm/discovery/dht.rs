@@ -150,7 +150,7 @@ impl Dht {
                 } else {
                     vain += 1;
                     // With other nodes to begin at, a table that stayed empty is begun anew.
-                    if self.bootstrap() != bootstrap || self.is_rest_due(vain, &bootstrap) {
+                    if self.bootstrap() != bootstrap || self.is_rest_due(vain) {
                         break;
                     }
                 }
@@ -162,7 +162,7 @@ impl Dht {
                 }
             }
             drop(node);
-            if self.is_rest_due(vain, &bootstrap) {
+            if self.is_rest_due(vain) {
                 tokio::select! {
                     () = self.rest(rest_after(vain), &bootstrap) => {}
                     _ = news.changed() => {}
@@ -171,10 +171,12 @@ impl Dht {
         }
     }
 
-    /// In a network of one's own somebody may always come; and to ask costs its own machines only.
-    fn is_rest_due(&self, vain: u32, bootstrap: &[SocketAddrV4]) -> bool {
-        let is_lan = |node: &SocketAddrV4| self.parts.policy.is_lan(IpAddr::V4(*node.ip()));
-        let ours = !self.parts.configured.is_empty() || bootstrap.iter().any(is_lan);
+    /// In a network of one's own, which the configuration or a header names, somebody may always come.
+    fn is_rest_due(&self, vain: u32) -> bool {
+        let headers = self.parts.from_headers.lock();
+        let headers = headers.unwrap_or_else(|e| e.into_inner());
+        let is_lan = |node: &SocketAddr| self.parts.policy.is_lan(node.ip());
+        let ours = !self.parts.configured.is_empty() || headers.iter().any(is_lan);
         !ours && vain > 0 && vain.is_multiple_of(ROUNDS_IN_VAIN)
     }
 

@@ -95,9 +95,13 @@ impl Engine {
             Ok(session) => Ok(session),
             Err(error) if has_ipv6() => return Err(failure(error)),
             // Its client for UDP trackers binds to `[::]`, whatever the options.
-            Err(error) => Err(format!(
-                "nothing is downloaded from the swarm: librqbit needs a kernel with IPv6 ({error:#})"
-            )),
+            Err(error) => {
+                let fault = format!(
+                    "nothing is downloaded from the swarm: librqbit needs a kernel with IPv6 ({error:#})"
+                );
+                tracing::warn!("{fault}");
+                Err(fault)
+            }
         };
         if let Some(address) = session.as_ref().ok().and_then(|s| s.listen_addr()) {
             // The tracker knows gossip: neither is to keep the other.
