@@ -168,6 +168,30 @@ fn they_are_served_as_published_or_not_at_all() {
 }
 
 #[test]
+fn what_has_come_is_served_while_another_is_missing() {
+    const MISSING: &str = "programs.txt";
+    let test = "what_has_come_is_served_while_another_is_missing";
+    if !Need::all(test, &[Need::NIX]) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let missing = lab.scratch.path(MISSING);
+    fs::write(&missing, "hello: bash").unwrap();
+    lab.release.files.insert(0, missing);
+    let publication = lab.release.publish();
+    fs::remove_file(publication.out.join("files").join(MISSING)).unwrap();
+    let config = NodeConfig::agent(lab.scratch.path("agent"), &lab.scratch.path("store"));
+    let agent = Node::start(&config.follow(&publication).expressions());
+    wait_for_file(&agent);
+    agent.wait("what is missing", |status| {
+        let error = status["channels"][0]["last_error"].as_str();
+        error.is_some_and(|error| error.contains(MISSING))
+    });
+    let missing = format!("/channels/lab/{MISSING}");
+    assert_eq!(get(agent.shim, &missing).status, 404);
+}
+
+#[test]
 fn nix_channel_and_a_flake_take_them() {
     if !Need::all("nix_channel_and_a_flake_take_them", &[Need::NIX]) {
         return;
