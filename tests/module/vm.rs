@@ -84,6 +84,7 @@ fn the_vm_test_and_the_flake_evaluate() {
         json!([
             "cargoLock",
             "cargoTestFlags",
+            "env",
             "meta",
             "nativeBuildInputs",
             "pname",
